@@ -1,0 +1,35 @@
+"""The errors that a user of spikegen can meet. A message says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class SpikegenError(Exception):
+    """Base class of every error that spikegen raises on purpose."""
+
+
+class ConfigError(SpikegenError):
+    """A configuration value is outside its range, unknown or missing."""
+
+
+class CheckpointError(SpikegenError):
+    """A checkpoint is missing, damaged, of another format, or does not match its configuration."""
+
+
+class LoweringError(SpikegenError):
+    """A model holds something that cannot be lowered to a Program."""
+
+
+class ProgramError(SpikegenError):
+    """A Program breaks a rule of the integer IR. ``problems`` holds every violation found, one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(problems[0] if len(problems) == 1 else "\n  - ".join(["the Program has problems:", *problems]))
+
+
+class ProgramFileError(SpikegenError):
+    """A Program file is missing, damaged, altered, or of another schema version."""
+
+
+class BackendError(SpikegenError):
+    """A target cannot be built or failed while it ran."""

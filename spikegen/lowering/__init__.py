@@ -1,0 +1,3 @@
+"""From a PyTorch model to a Program, one pass per file."""
+
+from spikegen.lowering.retime import retime as retime

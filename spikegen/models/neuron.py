@@ -1,0 +1,61 @@
+"""The SLAYER CUBA neuron in the layout of the spiking networks here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import torch
+from torch import Tensor, nn
+
+# lava-dl's SLAYER prints its JIT settings when it is imported on some machines; a library must stay silent.
+with contextlib.redirect_stdout(io.StringIO()):
+    from lava.lib.dl.slayer.neuron import cuba
+
+# lava-dl `slayer/neuron/cuba.py` multiplies tau_grad by TAU_RHO_MULT = 100 and scale_grad by SCALE_RHO_MULT = 0.1.
+# These two values make the surrogate gradient exp(-2 |v - threshold|), peak 1: as steep as the ArcTan surrogate (alpha = 2)
+# that SDDPM trains with.
+TAU_GRAD = 0.005
+SCALE_GRAD = 10.0
+
+
+class SpikingNeuron(nn.Module):
+    """A population of SLAYER CUBA neurons applied to a tensor whose SNN time is folded into the batch.
+
+    Equations (lava-dl ``slayer/neuron/cuba.py``; state starts at zero in every call)::
+
+        u[t] = (1 - current_decay) u[t-1] + x[t]
+        v[t] = (1 - voltage_decay) v[t-1] + u[t]
+        s[t] = 1 if v[t] > threshold else 0 ;  v[t] = 0 where s[t] = 1
+
+    ``current_decay=1, voltage_decay=0`` is the IF neuron of SDDPM (arXiv 2306.17046).
+
+    Args:
+        timesteps: T, the number of SNN steps folded into the batch axis.
+        threshold: firing threshold, rounded down by SLAYER to a multiple of 1/64.
+        current_decay: fraction of the current lost per SNN step, in [0, 1].
+        voltage_decay: fraction of the membrane lost per SNN step, in [0, 1].
+
+    Shapes:
+        input and output are ``(T * N, C, H, W)`` with the SNN step as the slowest axis; the output holds 0.0 and 1.0.
+    """
+
+    def __init__(
+        self, timesteps: int, threshold: float = 1.0, current_decay: float = 1.0, voltage_decay: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.timesteps = timesteps
+        self.neuron = cuba.Neuron(
+            threshold=threshold,
+            current_decay=current_decay,
+            voltage_decay=voltage_decay,
+            tau_grad=TAU_GRAD,
+            scale_grad=SCALE_GRAD,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A view: SLAYER wants time last, and its kernels keep the memory order of what they are given.
+        time_last = x.unflatten(0, (self.timesteps, -1)).permute(1, 2, 3, 4, 0)
+        self.neuron.shape = time_last.shape[1:-1]
+        spikes: Tensor = self.neuron(time_last)
+        return spikes.permute(4, 0, 1, 2, 3).flatten(0, 1)

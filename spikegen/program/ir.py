@@ -1,0 +1,325 @@
+"""The integer IR. One frozen dataclass per primitive; its docstring is the specification.
+
+Units: an integer *current* ``a`` and the membrane ``v`` of the same population differ by the factor 64 (``v`` holds ``a << 6``),
+as on Loihi. ``LSB`` is the real value of one unit of current and is known to the host only.
+Arrays are read-only. Shapes are ``(channels, height, width)`` in PyTorch's order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+    """A read-only copy of ``array`` as ``dtype``; a value that does not fit is an error, never wrapped."""
+    source = np.asarray(array)
+    result = np.array(source, dtype=dtype)
+    if not np.array_equal(result, source):
+        raise ValueError(f"an array of {source.dtype} holds values that do not fit {np.dtype(dtype).name}")
+    result.setflags(write=False)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """The input port: graded messages from the host, the same image at each of the T timesteps.
+
+    ``message = clip(round_half_even(x / scale), -(2^bits - 1), 2^bits - 1)`` for the real input ``x``.
+
+    Attributes:
+        name: unique name.
+        shape: (C, H, W).
+        bits: magnitude bits of a graded message, 1..23 (the payload is signed).
+        scale: real value of one unit of message, > 0 (used by the host only).
+    """
+
+    name: str
+    shape: Shape
+    bits: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lif:
+    """Leaky or non-leaky integrate-and-fire neurons, binary messages. IF is ``du=4095, dv=0``.
+
+    Equations (Lava ``lava/proc/lif/models.py``, ``AbstractPyLifModelFixed`` and ``PyLifModelBitAcc``)::
+
+        u[t] = wrap24( trunc(u[t-1] * (4096 - (du + 1)) / 4096) + (a[t] << 6) )
+        v[t] = clip23( trunc(v[t-1] * (4096 - dv) / 4096) + u[t] + (bias_mant << bias_exp) )
+        s[t] = 1 if v[t] > (vth << 6) else 0 ;  v[t] = 0 where s[t] = 1
+
+    ``u`` and ``v`` are 0 at the first timestep of every evaluation.
+
+    Attributes:
+        name: unique name.
+        shape: (C, H, W).
+        vth: threshold mantissa, 0..131071 (17 bit); the membrane is compared with ``vth << 6``.
+        du: current decay, 0..4095 (12 bit); Loihi adds 1.
+        dv: membrane decay, 0..4095 (12 bit).
+        bias_mant: int16 [C], bias mantissa per channel, -4096..4095 (signed 13 bit).
+        bias_exp: bias exponent, 0..7 (3 bit).
+        scale: LSB, real value of one unit of current, > 0 (used by reports only).
+        origin: name of the neuron layer in the source model, "" if there is none.
+        origin_start: first channel of that layer that this population holds.
+    """
+
+    name: str
+    shape: Shape
+    vth: int
+    du: int
+    dv: int
+    bias_mant: npt.NDArray[np.int16]
+    bias_exp: int
+    scale: float = 1.0
+    origin: str = ""
+    origin_start: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bias_mant", _frozen(self.bias_mant, np.int16))
+
+
+@dataclass(frozen=True, eq=False)
+class Relay:
+    """Stateless neurons that pass the sum of their input on: ``message[t] = a[t]`` (graded).
+
+    Lava: ``GradedVec`` with ``vth=0``.
+
+    Attributes:
+        name: unique name.
+        shape: (C, H, W).
+        bits: magnitude bits of the graded message, 1..23; the bounds of the input must fit.
+        scale: LSB of the current, > 0 (used by reports only).
+    """
+
+    name: str
+    shape: Shape
+    bits: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """Stateless output: its current of every timestep goes to the host, which computes
+
+    ``y = sum_t weights[t] * (scale * a[t] + bias)``.
+
+    Attributes:
+        name: unique name.
+        shape: (C, H, W).
+        weights: float64 [T], the host's weight of each timestep.
+        bias: float64 [C], real-valued bias, added by the host.
+        scale: LSB of the current, > 0.
+    """
+
+    name: str
+    shape: Shape
+    weights: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", _frozen(self.weights, np.float64))
+        object.__setattr__(self, "bias", _frozen(self.bias, np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Convolution from ``source`` to ``target``, PyTorch's correlation order, optional sub-pixel shuffle of the output.
+
+    ``a[co, y, x] += sum_{ci, i, j} (weight[co, ci, i, j] << exponent) * m[ci, y*stride + i*dilation - padding, ...]``;
+    with ``shuffle = r > 1`` the result of ``C*r*r`` channels is rearranged as ``torch.pixel_shuffle`` does:
+    channel ``c*r*r + i*r + j`` at (y, x) becomes channel ``c`` at (r*y + i, r*x + j).
+
+    Attributes:
+        name: unique name.
+        source, target: names of an input or population, and of a population.
+        weight: int8 [out, in / groups, kh, kw] mantissas, -128..127.
+        exponent: 0..15; a weight is worth ``mantissa << exponent`` (at least 1 on Loihi's mixed-sign 8-bit grid).
+        stride, padding, dilation: (vertical, horizontal).
+        groups: channel groups.
+        shuffle: sub-pixel factor r, at least 1.
+        delay: extra timesteps between the source's message and its arrival, at least 0 (set by ``retime``).
+    """
+
+    name: str
+    source: str
+    target: str
+    weight: npt.NDArray[np.int8]
+    exponent: int
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    shuffle: int = 1
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _frozen(self.weight, np.int8))
+
+    def target_shape(self, source: Shape) -> Shape:
+        """Shape of the currents for messages of shape ``source``."""
+        out, _, *kernel = self.weight.shape
+        size = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(source[1:], kernel, self.stride, self.padding, self.dilation, strict=True)
+        ]
+        r = self.shuffle
+        return (out // (r * r), size[0] * r, size[1] * r)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Fully connected projection; messages and currents are flattened in (C, H, W) order.
+
+    ``a[i] += sum_j (weight[i, j] << exponent) * m[j]``
+
+    Attributes:
+        name, source, target, exponent, delay: as in :class:`Conv`.
+        weight: int8 [neurons of target, neurons of source] mantissas, -128..127.
+    """
+
+    name: str
+    source: str
+    target: str
+    weight: npt.NDArray[np.int8]
+    exponent: int
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _frozen(self.weight, np.int8))
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Bias tables that depend on the diffusion step.
+
+    At diffusion step ``k`` the bias mantissa of population ``name`` is ``bias_mant + tables[name][k]``.
+
+    Attributes:
+        steps: K, number of diffusion steps.
+        tables: population name -> int16 [K, C] offsets of the bias mantissa.
+    """
+
+    steps: int
+    tables: Mapping[str, npt.NDArray[np.int16]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", {name: _frozen(table, np.int16) for name, table in self.tables.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """What the host needs around the network.
+
+    Attributes:
+        beta_schedule: name of the noise schedule in :mod:`spikegen.diffusion.schedule`.
+        ann_macs: multiply-accumulates of one evaluation of the dense ANN of the same shape (no spikes, T = 1).
+        clip_sample: the range [-1, 1] of images is enforced on the predicted image.
+    """
+
+    beta_schedule: str = "linear"
+    ann_macs: int = 0
+    clip_sample: bool = True
+
+
+Population: TypeAlias = Lif | Relay | Readout
+Node: TypeAlias = Input | Population
+Projection: TypeAlias = Conv | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """An integer network in topological order, and what the host needs to run it.
+
+    Attributes:
+        name: short name.
+        timesteps: T, timesteps per evaluation, at least 1.
+        input: the input port.
+        populations: in topological order.
+        projections: several into one population add up.
+        conditioning: bias tables per diffusion step.
+        host: host parameters.
+        provenance: str -> str, where the Program comes from (never needed to run it).
+        report: JSON-able choices and errors of lowering (never needed to run it).
+    """
+
+    NODE_TYPES: ClassVar[dict[str, type]] = {c.__name__: c for c in (Input, Lif, Relay, Readout)}
+    PROJECTION_TYPES: ClassVar[dict[str, type]] = {c.__name__: c for c in (Conv, Dense)}
+
+    name: str
+    timesteps: int
+    input: Input
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    conditioning: Conditioning = field(default_factory=lambda: Conditioning(1))
+    host: Host = field(default_factory=Host)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Node]:
+        """The input and every population by name, in topological order."""
+        return {node.name: node for node in (self.input, *self.populations)}
+
+    @cached_property
+    def _into(self) -> Mapping[str, tuple[Projection, ...]]:
+        into: dict[str, list[Projection]] = {}
+        for projection in self.projections:
+            into.setdefault(projection.target, []).append(projection)
+        return {name: tuple(found) for name, found in into.items()}
+
+    def into(self, name: str) -> tuple[Projection, ...]:
+        """The projections into population ``name``."""
+        return self._into.get(name, ())
+
+    def out_of(self, name: str) -> tuple[Projection, ...]:
+        """The projections out of node ``name``."""
+        return tuple(projection for projection in self.projections if projection.source == name)
+
+    @cached_property
+    def levels(self) -> Mapping[str, int]:
+        """Level of each node: timesteps between a frame at the input and the node's message for it (input 0).
+
+        Each projection takes one timestep plus its delay; ``retime`` makes all projections into a node agree.
+        """
+        levels = {self.input.name: 0}
+        for population in self.populations:
+            levels[population.name] = max(
+                (levels[p.source] + 1 + p.delay for p in self.into(population.name)), default=0
+            )
+        return levels
+
+    @property
+    def depth(self) -> int:
+        """Highest level."""
+        return max(self.levels.values())
+
+    def readouts(self) -> Iterator[Readout]:
+        """The readouts in order."""
+        return (p for p in self.populations if isinstance(p, Readout))
+
+    def message_bits(self, name: str) -> int:
+        """Declared message type of a node: 0 for binary spikes, else the magnitude bits of its graded messages."""
+        node = self.nodes[name]
+        return 0 if isinstance(node, Lif | Readout) else node.bits
+
+    def bias_mant(self, population: Lif, step: int) -> npt.NDArray[np.int64]:
+        """Bias mantissas int64 [C] of ``population`` at diffusion step ``step``."""
+        mantissa = population.bias_mant.astype(np.int64)
+        table = self.conditioning.tables.get(population.name)
+        return mantissa if table is None else mantissa + table[step]
+
+
+def neurons(node: Node) -> int:
+    """Number of neurons (or input lines) of a node."""
+    return math.prod(node.shape)

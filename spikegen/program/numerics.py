@@ -1,0 +1,72 @@
+"""The one integer arithmetic. Every target reproduces these functions bit for bit.
+
+Sources: Lava 0.10.0, ``lava/proc/lif/models.py`` (``AbstractPyLifModelFixed``, ``PyLifModelBitAcc``), whose widths are Loihi's.
+All arrays are int64; an argument outside the documented range is not checked here (``validate`` proves the ranges).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+STATE_LIMIT = 1 << 23  # u and v are 24 bit with sign (`uv_bitwidth`)
+DECAY_UNITY = 1 << 12  # decays are 12 bit (`decay_shift`)
+STATE_SHIFT = 6  # currents and thresholds are aligned to the state by 6 bits (`act_shift`, `vth_shift`)
+VTH_MAX = (1 << 17) - 1
+DECAY_MAX = (1 << 12) - 1
+BIAS_MANT_MIN, BIAS_MANT_MAX = -(1 << 12), (1 << 12) - 1
+BIAS_EXP_MAX = 7
+WEIGHT_MIN, WEIGHT_MAX = -(1 << 7), (1 << 7) - 1
+GRADED_BITS_MAX = 23
+WEIGHT_EXP_MAX = 15
+
+
+def wrap24(x: IntArray) -> IntArray:
+    """Current overflow: 2^24 is subtracted once above 2^23, added once at or below -2^23 (Lava's ``wrapped_curr``).
+
+    The result lies in (-2^23, 2^23] for ``|x| < 3 * 2^23``.
+    """
+    x = np.where(x > STATE_LIMIT, x - 2 * STATE_LIMIT, x)
+    return np.where(x <= -STATE_LIMIT, x + 2 * STATE_LIMIT, x)
+
+
+def clip23(x: IntArray) -> IntArray:
+    """Membrane saturation to -(2^23 - 1) .. 2^23 - 1 (Lava's ``neg_voltage_limit`` and ``pos_voltage_limit``)."""
+    return np.clip(x, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+
+
+def decay(x: IntArray, amount: int) -> IntArray:
+    """``trunc(x * (4096 - amount) / 4096)``, rounding toward zero; ``amount`` in 0..4096."""
+    scaled = x * (DECAY_UNITY - amount)
+    return np.sign(scaled) * (np.abs(scaled) >> 12)
+
+
+def lif_step(
+    u: IntArray, v: IntArray, a: IntArray, *, vth: int, du: int, dv: int, bias: IntArray | int
+) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
+    """One timestep of :class:`~spikegen.program.Lif`.
+
+    Args:
+        u: current state, int64, any shape.
+        v: membrane state, same shape.
+        a: summed synaptic input, same shape, ``|a| < 2^17`` (see :func:`~spikegen.program.current_bounds`).
+        vth: threshold mantissa, 0..131071.
+        du: current decay, 0..4095.
+        dv: membrane decay, 0..4095.
+        bias: ``bias_mant << bias_exp``, broadcastable to the state.
+
+    Returns:
+        new u, new v, spikes (bool).
+    """
+    u = wrap24(decay(u, du + 1) + (a << STATE_SHIFT))
+    v = clip23(decay(v, dv) + u + bias)
+    spikes = v > (vth << STATE_SHIFT)
+    return u, np.where(spikes, 0, v), spikes
+
+
+def quantize_input(x: npt.NDArray[np.float64], scale: float, bits: int) -> npt.NDArray[np.int32]:
+    """Graded messages of :class:`~spikegen.program.Input` for real values ``x``: rounded half to even, then clipped."""
+    limit = (1 << bits) - 1
+    return np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)

@@ -1,0 +1,60 @@
+"""What a target is: something that evaluates a Program exactly. The simulator and Lava are targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from spikegen.errors import ConfigError
+from spikegen.program.counting import Counts
+from spikegen.program.ir import Program
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of one evaluation of N images.
+
+    Attributes:
+        readouts: readout -> int32 [N, T, C, H, W], its current at every timestep.
+        counts: exact counts over the N images.
+        messages: node -> int32 [N, T, C, H, W], the messages of every node that is not a readout (0 and 1 for a Lif);
+            empty unless they were asked for.
+    """
+
+    readouts: Mapping[str, npt.NDArray[np.int32]]
+    counts: Counts
+    messages: Mapping[str, npt.NDArray[np.int32]]
+
+
+class Target(Protocol):
+    """A Program built for one place where it can run. Use as a context manager, or call :meth:`close`."""
+
+    def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
+        """Run the network once for every image.
+
+        Args:
+            frames: int32 [N, C, H, W], the quantised input image of each evaluation.
+            step: diffusion step, 0 .. K - 1 (row of the conditioning tables).
+            record: also return the messages of every node.
+
+        Raises:
+            BackendError: the target failed; it must be closed.
+        """
+
+    def close(self) -> None:
+        """Free everything the target holds. May be called twice."""
+
+
+def check_frames(program: Program, frames: npt.NDArray[np.int32], step: int) -> None:
+    """Raise ConfigError unless ``frames`` and ``step`` fit ``program``. Used by every target."""
+    limit = (1 << program.input.bits) - 1
+    if frames.ndim != 4 or frames.shape[1:] != program.input.shape or len(frames) < 1:
+        raise ConfigError(f"frames have shape {frames.shape}, {program.input.name} takes (N, *{program.input.shape}), N >= 1")
+    if frames.dtype != np.int32 or np.abs(frames).max() > limit:
+        raise ConfigError(f"frames must be int32 within +-{limit} ({program.input.bits} bits)")
+    if not 0 <= step < program.conditioning.steps:
+        raise ConfigError(f"diffusion step is {step}, the Program has 0..{program.conditioning.steps - 1}")

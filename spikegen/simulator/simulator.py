@@ -1,0 +1,102 @@
+"""Layer-by-layer evaluation of a Program over all T timesteps, batched over images."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from spikegen.program import Counts, Evaluation, Lif, Program, Readout, validate
+from spikegen.program.counting import tap_rows
+from spikegen.program.ir import Population
+from spikegen.program.numerics import lif_step
+from spikegen.program.target import check_frames
+from spikegen.simulator.currents import projection_currents
+
+Messages = npt.NDArray[np.int32]
+
+
+class Simulator:
+    """The exact target that needs nothing but numpy.
+
+    Frames of different images never meet (each evaluation starts from zero state), so delays and levels, which only align
+    frames in time, do not appear: every population is computed for all T timesteps before the next one.
+
+    Args:
+        program: a valid Program.
+        batch: images per pass; bounds the memory, never changes a result.
+    """
+
+    def __init__(self, program: Program, batch: int = 64) -> None:
+        validate(program)
+        self.program = program
+        self.batch = batch
+        self._rows = {
+            name: tap_rows(program, name) for name, node in program.nodes.items() if not isinstance(node, Readout)
+        }
+
+    def __enter__(self) -> Simulator:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
+        """See :meth:`spikegen.program.Target.evaluate`."""
+        check_frames(self.program, frames, step)
+        parts = [
+            self._pass(frames[start : start + self.batch], step, record) for start in range(0, len(frames), self.batch)
+        ]
+        counts = parts[0].counts
+        for part in parts[1:]:
+            counts = counts + part.counts
+        return Evaluation(
+            {name: np.concatenate([part.readouts[name] for part in parts]) for name in parts[0].readouts},
+            counts,
+            {name: np.concatenate([part.messages[name] for part in parts]) for name in parts[0].messages},
+        )
+
+    def _pass(self, frames: Messages, step: int, record: bool) -> Evaluation:
+        program, steps = self.program, self.program.timesteps
+        messages = {program.input.name: np.repeat(frames[:, None], steps, axis=1)}
+        readouts = {}
+        for population in program.populations:
+            current = self._current(population, messages)
+            if isinstance(population, Readout):
+                readouts[population.name] = current.astype(np.int32)
+            elif isinstance(population, Lif):
+                messages[population.name] = self._spikes(population, current, step)
+            else:
+                messages[population.name] = current.astype(np.int32)
+        taps = {
+            name: self._rows[name] @ np.count_nonzero(sent, axis=(0, 1)).ravel() for name, sent in messages.items()
+        }
+        counts = Counts.from_taps(program, len(frames), taps)
+        return Evaluation(readouts, counts, messages if record else {})
+
+    def _current(self, population: Population, messages: dict[str, Messages]) -> npt.NDArray[np.int64]:
+        """Summed current int64 [N, T, C, H, W] of one population."""
+        total: npt.NDArray[np.int64] | int = 0
+        images = len(messages[self.program.input.name])
+        constant = self.program.input.name
+        for projection in self.program.into(population.name):
+            sent = messages[projection.source]
+            if projection.source == constant:  # the same frame at every timestep: convolve it once
+                sent = sent[:, :1]
+            current = projection_currents(projection, sent.reshape(-1, *sent.shape[2:]))
+            total = total + current.reshape(images, -1, *population.shape)
+        return np.broadcast_to(total, (images, self.program.timesteps, *population.shape))
+
+    def _spikes(self, population: Lif, current: npt.NDArray[np.int64], step: int) -> Messages:
+        bias = (self.program.bias_mant(population, step) << population.bias_exp)[:, None, None]
+        u = v = np.zeros((len(current), *population.shape), dtype=np.int64)
+        spikes = np.empty(current.shape, dtype=np.int32)
+        for t in range(self.program.timesteps):
+            u, v, spikes[:, t] = lif_step(
+                u, v, current[:, t], vth=population.vth, du=population.du, dv=population.dv, bias=bias
+            )
+        return spikes
