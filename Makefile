@@ -1,0 +1,52 @@
+# Targets set up what they need. Python 3.10 is taken from PATH, pyenv or uv; PYTHON=... overrides.
+# Nothing here uses the network except the installation of packages into .venv.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.spikegen-installed
+
+.PHONY: help setup demo test lint format docs bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## make .venv with everything installed
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ ! -x $(BIN)/python ]; then python="$$(.ci/python310)"; "$$python" -m venv $(VENV); fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## export the digits model, sample 16 digits on Lava processes, report operations and energy
+	@mkdir -p demo
+	$(BIN)/spikegen export digits-unet -o demo/digits.h5
+	$(BIN)/spikegen sample demo/digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o demo/digits.png --counts demo/counts.json
+	$(BIN)/spikegen report demo/digits.h5 --counts demo/counts.json --json demo/report.json
+	@echo "Wrote demo/digits.h5, demo/digits.png, demo/counts.json and demo/report.json"
+
+test: $(STAMP) ## run the tests; ARGS="-k energy" passes arguments to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## formatting, lint rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## apply the formatter and the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## build the documentation into docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(STAMP) ## run the benchmarks
+	$(BIN)/python -m pytest benchmarks --override-ini testpaths=benchmarks --override-ini 'python_files=bench_*.py' --benchmark-only $(ARGS)
+
+clean: ## remove what the other targets wrote, except .venv
+	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
