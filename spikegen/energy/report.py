@@ -1,0 +1,140 @@
+"""The report: operations and energy per network evaluation and per sample, next to the dense ANN of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from spikegen.energy.models import MODELS, Energy, EnergyModel
+from spikegen.energy.operations import OPERATIONS, Operations, count_operations
+from spikegen.errors import ConfigError
+from spikegen.program import Counts, Program
+from spikegen.program.storage import digest
+
+FORMAT = "spikegen-report"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Operations of one sampling run.
+
+    One *evaluation* is one image through the network at one diffusion step (T timesteps). One *sample* is one finished
+    image: as many evaluations as the run had diffusion steps.
+
+    Attributes:
+        program: the Program that ran.
+        samples: images that were sampled together.
+        steps: diffusion step of each network call, in the order of the run.
+        per_step: operations at each of ``steps``, all samples together.
+    """
+
+    program: Program
+    samples: int
+    steps: tuple[int, ...]
+    per_step: tuple[Operations, ...]
+
+    @property
+    def total(self) -> Operations:
+        """Operations of the whole run."""
+        total = self.per_step[0]
+        for part in self.per_step[1:]:
+            total = total + part
+        return total
+
+    @property
+    def evaluations(self) -> int:
+        """Samples x diffusion steps."""
+        return self.samples * len(self.steps)
+
+    def per_evaluation(self) -> dict[str, float]:
+        """Mean number of each operation in one evaluation."""
+        return {name: count / self.evaluations for name, count in self.total.totals().items()}
+
+    def per_sample(self) -> dict[str, float]:
+        """Mean number of each operation in one sample: :meth:`per_evaluation` x diffusion steps."""
+        return {name: count / self.samples for name, count in self.total.totals().items()}
+
+    def ann_macs(self) -> int | None:
+        """MACs of the dense ANN of the same shape in one evaluation (once, not T times); None if not recorded."""
+        return self.program.host.ann_macs or None
+
+    def ann_energy(self, model: EnergyModel) -> float | None:
+        """Energy of one evaluation of the dense ANN [pJ]; None if the model or the Program says nothing about it."""
+        macs = self.ann_macs()
+        return None if macs is None or model.ann_mac is None else macs * model.ann_mac
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON-able data."""
+        total = self.total
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "program": {"name": self.program.name, "digest": digest(self.program), "timesteps": self.program.timesteps},
+            "samples": self.samples,
+            "diffusion_steps": list(self.steps),
+            "evaluations": self.evaluations,
+            "definitions": dict(OPERATIONS),
+            "total": total.totals(),
+            "per_evaluation": self.per_evaluation(),
+            "per_sample": self.per_sample(),
+            "ann_macs_per_evaluation": self.ann_macs(),
+            "energy": {name: self._energy(model) for name, model in MODELS.items()},
+            "nodes": [asdict(node) for node in total.nodes],
+            "projections": [asdict(projection) for projection in total.projections],
+            "steps": [_step(step, part) for step, part in zip(self.steps, self.per_step, strict=True)],
+        }
+
+    def _energy(self, model: EnergyModel) -> dict[str, Any]:
+        ann = self.ann_energy(model)
+        return {
+            "title": model.title,
+            "prices": [asdict(price) for price in model.prices],
+            "not_billed": model.not_billed,
+            "per_evaluation": _joules(model.energy(self.per_evaluation())),
+            "per_sample": _joules(model.energy(self.per_sample())),
+            "ann_per_evaluation_pj": ann,
+            "ann_per_sample_pj": None if ann is None else ann * len(self.steps),
+        }
+
+
+def build_report(program: Program, counts: Sequence[tuple[int, Counts]]) -> Report:
+    """The report of a sampling run.
+
+    Args:
+        program: the Program that ran.
+        counts: (diffusion step, counts of all images there) for each network call, in the order of the run.
+
+    Raises:
+        ConfigError: the counts are not of this Program, or not of the same number of images at every step.
+    """
+    if not counts:
+        raise ConfigError("there are no counts: a report needs at least one network call")
+    images = sorted({part.images for _, part in counts})
+    if len(images) > 1:
+        raise ConfigError(
+            f"the counts are of {images} images at different steps; one run has the same number at every step"
+        )
+    per_step = tuple(count_operations(program, step, part) for step, part in counts)
+    return Report(program, images[0], tuple(step for step, _ in counts), per_step)
+
+
+def _joules(energy: Energy) -> dict[str, Any]:
+    items: Mapping[str, tuple[float, float]] = energy.items
+    return {
+        "low_pj": energy.low,
+        "high_pj": energy.high,
+        "items": {name: {"low_pj": low, "high_pj": high} for name, (low, high) in items.items()},
+    }
+
+
+def _step(step: int, part: Operations) -> dict[str, Any]:
+    return {
+        "step": step,
+        "evaluations": part.evaluations,
+        "total": part.totals(),
+        "events": {node.name: node.events for node in part.nodes if node.kind != "Readout"},
+        "stored": {projection.name: projection.stored for projection in part.projections},
+        "effective": {projection.name: projection.effective for projection in part.projections},
+    }
