@@ -1,4 +1,4 @@
-"""Hypothesis profiles: the same examples at every run in CI and by default, new ones with HYPOTHESIS_PROFILE=explore."""
+"""Hypothesis profiles: by default the same examples at every run, new ones with HYPOTHESIS_PROFILE=explore."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 from hypothesis import HealthCheck, settings
 
 # Examples build whole networks, so time limits per example would only measure how busy the machine is.
-_COMMON = {
-    "deadline": None,
-    "print_blob": True,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
-}
-settings.register_profile("exact", derandomize=True, database=None, **_COMMON)
-settings.register_profile("explore", max_examples=1000, **_COMMON)
+_COMMON = settings(
+    deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.register_profile("exact", _COMMON, derandomize=True, database=None)
+settings.register_profile("explore", _COMMON, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "exact"))
