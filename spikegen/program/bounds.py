@@ -5,80 +5,111 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from spikegen.program.ir import Dense, Lif, Program, Projection, Relay
+from spikegen.program.ir import Dense, Input, Lif, Node, Population, Program, Projection, Relay
 from spikegen.program.numerics import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT, IntArray
 
 Interval = tuple[IntArray, IntArray]  # lowest and highest value per channel, int64 [C] each
 
+# Bounds saturate here: far outside of every width, and sums and shifts of them still fit int64.
+_SATURATED_MANTISSA = 1 << 40
+_SATURATED = 1 << 60
 
-def _projection_interval(projection: Projection, source: Interval) -> Interval:
-    """Bounds of the currents that ``projection`` delivers, per channel of the target, for any message within ``source``."""
-    weight = projection.weight.astype(np.int64) << projection.exponent
+
+def projection_interval(projection: Projection, source: Interval) -> Interval:
+    """Bounds of the currents that ``projection`` delivers for messages within ``source``, per channel of the target."""
+    weight = projection.weight.astype(np.int64)
     low, high = source
     if isinstance(projection, Dense):
         per_channel = weight.shape[1] // len(low)
         low, high = np.repeat(low, per_channel), np.repeat(high, per_channel)
-        per_neuron = np.stack([np.minimum(weight * low, weight * high), np.maximum(weight * low, weight * high)])
-        total = per_neuron.sum(axis=2)
-        return np.atleast_1d(total[0].min()), np.atleast_1d(total[1].max())
-    out, inputs, *_ = weight.shape
-    per_group = out // projection.groups
-    channels = (np.arange(out) // per_group)[:, None] * inputs + np.arange(inputs)
-    low, high = low[channels][:, :, None, None], high[channels][:, :, None, None]
-    lowest, highest = np.minimum(weight * low, weight * high), np.maximum(weight * low, weight * high)
-    # A tap that falls on padding adds 0, so the worst case keeps only the taps that make it worse.
-    lowest, highest = np.minimum(lowest, 0).sum(axis=(1, 2, 3)), np.maximum(highest, 0).sum(axis=(1, 2, 3))
-    pixels = projection.shuffle**2
-    return lowest.reshape(-1, pixels).min(axis=1), highest.reshape(-1, pixels).max(axis=1)
+        lowest = np.minimum(weight * low, weight * high).sum(axis=1).min(keepdims=True)
+        highest = np.maximum(weight * low, weight * high).sum(axis=1).max(keepdims=True)
+    else:
+        out, inputs, *_ = weight.shape
+        per_group = out // projection.groups
+        channels = (np.arange(out) // per_group)[:, None] * inputs + np.arange(inputs)
+        low, high = low[channels][:, :, None, None], high[channels][:, :, None, None]
+        lowest, highest = np.minimum(weight * low, weight * high), np.maximum(weight * low, weight * high)
+        # A tap that falls on padding adds 0, so the worst case keeps only the taps that make it worse.
+        lowest, highest = np.minimum(lowest, 0).sum(axis=(1, 2, 3)), np.maximum(highest, 0).sum(axis=(1, 2, 3))
+        pixels = projection.shuffle**2
+        lowest, highest = lowest.reshape(-1, pixels).min(axis=1), highest.reshape(-1, pixels).max(axis=1)
+    shift = projection.exponent
+    return (
+        np.maximum(lowest, -_SATURATED_MANTISSA) << shift,
+        np.minimum(highest, _SATURATED_MANTISSA) << shift,
+    )
+
+
+def message_interval(node: Node, current: Interval | None = None) -> Interval:
+    """Bounds of the messages that ``node`` sends, per channel, given those of its summed ``current`` (none for an input)."""
+    ones = np.ones(node.shape[0], dtype=np.int64)
+    if isinstance(node, Input):
+        limit = (1 << node.bits) - 1
+        return -limit * ones, limit * ones
+    if isinstance(node, Relay) and current is not None:
+        return current
+    return 0 * ones, ones
 
 
 def current_bounds(program: Program) -> Mapping[str, Interval]:
     """Lowest and highest summed current of every population, int64 [C] each, over all possible messages."""
-    messages: dict[str, Interval] = {}
-    limit = np.full(program.input.shape[0], (1 << program.input.bits) - 1, dtype=np.int64)
-    messages[program.input.name] = (-limit, limit)
+    messages = {program.input.name: message_interval(program.input)}
     bounds: dict[str, Interval] = {}
     for population in program.populations:
-        channels = population.shape[0]
-        low, high = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
+        low = high = np.zeros(population.shape[0], dtype=np.int64)
         for projection in program.into(population.name):
-            added = _projection_interval(projection, messages[projection.source])
+            added = projection_interval(projection, messages[projection.source])
             low, high = low + added[0], high + added[1]
         bounds[population.name] = (low, high)
-        zeros = np.zeros(channels, dtype=np.int64)
-        messages[population.name] = (low, high) if isinstance(population, Relay) else (zeros, zeros + 1)
+        messages[population.name] = message_interval(population, bounds[population.name])
     return bounds
 
 
 def overflow_risks(program: Program) -> list[str]:
     """One line per population whose current, membrane or message could leave its width; empty if that is impossible."""
+    bounds = current_bounds(program)
     risks = []
     for population in program.populations:
-        low, high = (int(bound) for bound in _outer(current_bounds(program)[population.name]))
-        if isinstance(population, Lif):
-            u_low, u_high = _state_interval(population, low, high, program.timesteps)
-            v_low, v_high = _membrane_interval(program, population, u_low, u_high)
-            for state, lowest, highest in (("current", u_low, u_high), ("membrane", v_low, v_high)):
-                if lowest <= -STATE_LIMIT or highest >= STATE_LIMIT:
-                    risks.append(
-                        f"{population.name}: {state} can reach {lowest}..{highest}, limit is +-{STATE_LIMIT - 1}; "
-                        "use a larger LSB (lower threshold)"
-                    )
-        elif isinstance(population, Relay) and max(-low, high) >= 1 << population.bits:
-            risks.append(f"{population.name}: message can reach {low}..{high}, {population.bits} bits hold +-{(1 << population.bits) - 1}")
-        elif max(-low, high) >= STATE_LIMIT:
-            risks.append(f"{population.name}: current can reach {low}..{high}, limit is +-{STATE_LIMIT - 1}")
+        table = program.conditioning.tables.get(population.name)
+        risks += population_risks(population, bounds[population.name], program.timesteps, table)
     return risks
 
 
-def _outer(interval: Interval) -> tuple[int, int]:
-    return int(interval[0].min()), int(interval[1].max())
+def population_risks(
+    population: Population, current: Interval, timesteps: int, table: npt.NDArray[np.int16] | None = None
+) -> list[str]:
+    """The same for one population, from the bounds of its current.
+
+    Args:
+        population: any population.
+        current: bounds of its summed current, int64 [C] each.
+        timesteps: T.
+        table: its conditioning, int16 [K, C], if it has one.
+    """
+    low, high = current
+    if isinstance(population, Lif):
+        u = _state_interval(population, current, timesteps)
+        reached = {"current": u, "membrane": _membrane_interval(population, u, timesteps, table)}
+        limit, cure = STATE_LIMIT - 1, "use a larger LSB (a lower threshold)"
+    elif isinstance(population, Relay):
+        reached, limit = {"message": current}, (1 << population.bits) - 1
+        cure = "declare more bits or use a larger LSB"
+    else:
+        reached, limit, cure = {"current": current}, STATE_LIMIT - 1, "use a larger LSB"
+    return [
+        f"{population.name}: {what} can reach {low.min()}..{high.max()}, limit is +-{limit}; {cure}"
+        for what, (low, high) in reached.items()
+        if low.min() < -limit or high.max() > limit
+    ]
 
 
-def _state_interval(population: Lif, low: int, high: int, timesteps: int) -> tuple[int, int]:
+def _state_interval(population: Lif, current: Interval, timesteps: int) -> Interval:
     """Bounds of ``u`` over T timesteps."""
-    u_low = u_high = 0
+    low, high = np.minimum(current[0], 0), np.maximum(current[1], 0)
+    u_low = u_high = np.zeros_like(low)
     kept = DECAY_UNITY - (population.du + 1)
     for _ in range(timesteps):
         u_low = -(-u_low * kept >> 12) + (low << STATE_SHIFT)
@@ -86,16 +117,17 @@ def _state_interval(population: Lif, low: int, high: int, timesteps: int) -> tup
     return u_low, u_high
 
 
-def _membrane_interval(program: Program, population: Lif, u_low: int, u_high: int) -> tuple[int, int]:
+def _membrane_interval(
+    population: Lif, u: Interval, timesteps: int, table: npt.NDArray[np.int16] | None
+) -> Interval:
     """Bounds of ``v`` before its reset over T timesteps and all diffusion steps."""
-    mantissa = population.bias_mant.astype(np.int64)
-    table = program.conditioning.tables.get(population.name)
-    biases = (mantissa if table is None else mantissa + table.astype(np.int64)) << population.bias_exp
-    bias_low, bias_high = int(biases.min()), int(biases.max())
-    v_low = v_high = 0
+    mantissa = population.bias_mant.astype(np.int64)[None]
+    biases = (mantissa if table is None else mantissa + table) << population.bias_exp
+    low, high = u[0] + biases.min(axis=0), u[1] + biases.max(axis=0)
+    v_low = v_high = np.zeros_like(low)
     kept = DECAY_UNITY - population.dv
-    for _ in range(program.timesteps):
-        v_low = min(0, -(-v_low * kept >> 12) + u_low + bias_low)
+    for _ in range(timesteps):
+        v_low = np.minimum(0, -(-v_low * kept >> 12) + low)
         # A membrane above the threshold is reset, so the next step starts at most at the threshold.
-        v_high = (min(max(v_high, 0), population.vth << STATE_SHIFT) * kept >> 12) + u_high + bias_high
+        v_high = (np.clip(v_high, 0, population.vth << STATE_SHIFT) * kept >> 12) + high
     return v_low, v_high
