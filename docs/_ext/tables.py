@@ -1,0 +1,188 @@
+"""Pages that are generated from the code, so that they cannot go stale. Each function returns MyST Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Callable, Iterator
+
+import click
+
+from spikegen import cli, program
+from spikegen.energy import MODELS, OPERATIONS
+from spikegen.lowering.layers import LAYERS
+from spikegen.program import numerics
+
+PRIMITIVES: tuple[type, ...] = (
+    program.Program,
+    program.Input,
+    program.Lif,
+    program.Relay,
+    program.Readout,
+    program.Conv,
+    program.Dense,
+    program.Conditioning,
+    program.Host,
+)
+
+WIDTHS: dict[str, str] = {
+    "STATE_LIMIT": "bound of u and v (24 bit with sign)",
+    "DECAY_UNITY": "unit of du and dv (12 bit)",
+    "DECAY_MAX": "greatest du, dv",
+    "STATE_SHIFT": "currents and thresholds are shifted left by this before they meet the state",
+    "VTH_MAX": "greatest vth (17 bit)",
+    "BIAS_MANT_MIN": "least bias mantissa (signed 13 bit)",
+    "BIAS_MANT_MAX": "greatest bias mantissa",
+    "BIAS_EXP_MAX": "greatest bias exponent (3 bit)",
+    "WEIGHT_MIN": "least weight mantissa (int8)",
+    "WEIGHT_MAX": "greatest weight mantissa",
+    "WEIGHT_EXP_MAX": "greatest weight exponent",
+    "GRADED_BITS_MAX": "greatest magnitude of a graded message, in bits",
+}
+
+
+def markdown(text: str) -> str:
+    """ReStructuredText of our docstrings as Markdown: roles and literals become code, literal blocks become fences."""
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
+    text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    parts = re.split(r"::\n\n((?:(?: {4}.*)?\n)+)", text + "\n")
+    for index in range(1, len(parts), 2):
+        parts[index] = ":\n\n```text\n" + textwrap.dedent(parts[index]).strip() + "\n```\n\n"
+    return "".join(parts).strip()
+
+
+def documented(cls: type) -> dict[str, str]:
+    """Field -> description from the ``Attributes`` section of a docstring."""
+    _, _, section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")
+    fields: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section).strip()):
+        names, _, text = entry.partition(": ")
+        for name in names.split(", "):
+            fields[name.strip()] = " ".join(text.split())
+    return fields
+
+
+def type_name(hint: object) -> str:
+    """A type annotation as a reader wants it."""
+    if typing.get_origin(hint) in (typing.Union, type(int | str)):
+        return " or ".join(type_name(part) for part in typing.get_args(hint))
+    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    text = re.sub(r"numpy\.ndarray\[.*numpy\.dtype\[numpy\.(\w+)\]\]", r"\1 array", text)
+    return re.sub(r"\b(?:[a-z_]+\.)+(\w+)", r"\1", text)
+
+
+def program_table() -> str:
+    """The specification: one row per primitive with its meaning, equations and fields."""
+    rows = ["* - Primitive", "  - Meaning and equations", "  - Fields: type, meaning, range"]
+    for cls in PRIMITIVES:
+        body = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[0]
+        described, hints = documented(cls), typing.get_type_hints(cls)
+        fields = [
+            f"- **{field.name}** `{type_name(hints[field.name])}`: {markdown(described[field.name])}"
+            for field in dataclasses.fields(cls)
+        ]
+        rows += [f"* - `{cls.__name__}`", _cell(markdown(body)), _cell("\n".join(fields))]
+    return _list_table("14 46 40", rows)
+
+
+def widths_table() -> str:
+    """The bounds of the arithmetic, from :mod:`spikegen.program.numerics`."""
+    rows = ["| constant | value | meaning |", "|---|---|---|"]
+    rows += [f"| `{name}` | {getattr(numerics, name)} | {meaning} |" for name, meaning in WIDTHS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def support_matrix() -> str:
+    """What can be lowered, from the mapper table of :mod:`spikegen.lowering.layers`."""
+    rows = ["| layer or function | in the Program |", "|---|---|"]
+    rows += [f"| `{_callable_name(key)}` | {layer.becomes} |" for key, layer in LAYERS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def operations_table() -> str:
+    """The definitions of every count."""
+    rows = ["| operation | definition |", "|---|---|"]
+    rows += [f"| `{name}` | {meaning} |" for name, meaning in OPERATIONS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def energy_tables() -> str:
+    """The energy models with their sources."""
+    blocks = []
+    for model in MODELS.values():
+        rows = [
+            f"### `{model.name}`",
+            "",
+            f"{model.title}.",
+            "",
+            "| operation | pJ | what is billed | certainty |",
+            "|---|---|---|---|",
+        ]
+        for price in model.prices:
+            figure = f"{price.low:g}" if price.low == price.high else f"{price.low:g} to {price.high:g}"
+            rows.append(f"| `{price.operation}` | {figure} | {price.meaning} | {price.certainty} |")
+        rows += ["", "Source: " + "; ".join(sorted({price.source for price in model.prices})) + "."]
+        rows += ["", f"Not billed: {model.not_billed}."]
+        if model.ann_mac is not None:
+            rows += ["", f"One MAC of the dense ANN of the same shape costs {model.ann_mac:g} pJ."]
+        blocks.append("\n".join(rows))
+    return "\n\n".join(blocks) + "\n"
+
+
+def cli_reference() -> str:
+    """Every command with its options, from the click commands themselves."""
+    group = cli.cli
+    blocks = ["(cli)=\n# Command line\n", markdown(inspect.cleandoc(group.help or ""))]
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if command is None or command.hidden:
+            continue
+        context = click.Context(command, info_name=f"spikegen {name}")
+        lines = [f"## spikegen {name}", "", markdown(inspect.cleandoc(command.help or "")), ""]
+        lines += ["```text", context.command.get_usage(context).removeprefix("Usage: "), "```", ""]
+        lines += [f"- {row}" for row in _parameters(command, context)]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _parameters(command: click.Command, context: click.Context) -> Iterator[str]:
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            yield f"`{record[0]}`: {record[1]}"
+        elif isinstance(parameter, click.Argument):
+            yield (
+                f"`{parameter.make_metavar(context)}`: required"
+                if parameter.required
+                else f"`{parameter.human_readable_name}`"
+            )
+
+
+def _callable_name(key: object) -> str:
+    module, name = getattr(key, "__module__", ""), getattr(key, "__name__", str(key))
+    if module == "_operator":
+        return f"operator.{name}"
+    if module.startswith("torch.nn"):
+        return f"torch.nn.{name}"
+    return name if module.startswith("spikegen") else f"torch.{name}"
+
+
+def _cell(text: str) -> str:
+    return "  - " + textwrap.indent(text, "    ").lstrip()
+
+
+def _list_table(widths: str, rows: list[str]) -> str:
+    return "\n".join([":::{list-table}", ":header-rows: 1", f":widths: {widths}", "", *rows, ":::"]) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "program_table.md": program_table,
+    "widths_table.md": widths_table,
+    "support_matrix.md": support_matrix,
+    "operations_table.md": operations_table,
+    "energy_tables.md": energy_tables,
+    "cli.md": cli_reference,
+}

@@ -1,0 +1,215 @@
+"""`spikegen report`: operations and energy of a sampling run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from spikegen.energy import Report
+    from spikegen.program import Counts, Program
+
+_PREFIXES = ("p", "n", "µ", "m", "")
+_IMAGES, _STEPS = 4, 5  # the small run
+
+
+@click.command()
+@click.argument("program_file", metavar="PROGRAM", type=click.Path(path_type=Path))
+@click.option(
+    "--counts",
+    "counts_file",
+    type=click.Path(path_type=Path),
+    help="Counts that `spikegen sample --counts` wrote. Without them a small run on the simulator is counted.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["population", "projection", "step"]),
+    default="population",
+    show_default=True,
+    help="Rows of the first table.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON, - for stdout.")
+@click.option("-n", "--images", type=click.IntRange(min=1), help="Images of that small run, default 4.")
+@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps of that small run, default 5.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of that small run, default 0.")
+def report(
+    program_file: Path,
+    counts_file: Path | None,
+    by: str,
+    json_file: Path | None,
+    images: int | None,
+    steps: int | None,
+    seed: int | None,
+) -> None:
+    """Count operations per evaluation and per sample, and estimate their energy.
+
+    Energy is an estimate from published constants of other chips, each named with its source; it is no measurement.
+    """
+    from rich.console import Console
+
+    from spikegen.energy import build_report
+    from spikegen.program import load
+    from spikegen.runtime import read_counts
+    from spikegen.runtime.files import check_output, write_output
+
+    small_run = {"-n": images, "--steps": steps, "--seed": seed}
+    given = [option for option, value in small_run.items() if value is not None]
+    if counts_file is not None and given:
+        raise click.UsageError(f"{', '.join(given)} choose the run that is counted; --counts names one already")
+    to_stdout = str(json_file) == "-"
+    if json_file is not None and not to_stdout:
+        check_output(json_file)
+    console = Console(stderr=to_stdout, highlight=False)
+    program = load(program_file)
+    if counts_file is None:
+        n, k, s = images or _IMAGES, steps or _STEPS, seed or 0
+        console.print(f"No --counts: counting {n} images x {k} DDIM steps, seed {s}, on the simulator.")
+        counts = _small_run(program, n, k, s)
+    else:
+        counts = read_counts(counts_file, program).steps
+    found = build_report(program, counts)
+    text = json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n"
+    if to_stdout:
+        click.echo(text, nl=False)
+        return
+    for part in (_ROWS[by](found), operations_table(found), energy_table(found)):
+        console.print(part)
+    for line in notes():
+        console.print(line)
+    if json_file is not None:
+        write_output(json_file, text.encode())
+
+
+def _small_run(program: Program, images: int, steps: int, seed: int) -> Sequence[tuple[int, Counts]]:
+    from spikegen.diffusion import make_solver
+    from spikegen.runtime import Session
+    from spikegen.simulator import Simulator
+
+    host = program.host
+    solver = make_solver("ddim", host.beta_schedule, program.conditioning.steps, clip_sample=host.clip_sample)
+    with Simulator(program) as simulator:
+        return Session(program, simulator, solver, steps=steps, seed=seed, images=images).run().counts
+
+
+def joules(picojoules: float) -> str:
+    """An energy with a readable prefix: 1234.5 pJ is ``1.23 nJ``."""
+    index = 0 if picojoules <= 0 else min(max(int(math.log10(picojoules) // 3), 0), len(_PREFIXES) - 1)
+    return f"{picojoules / 1000**index:.3g} {_PREFIXES[index]}J"
+
+
+def _range(low: float, high: float) -> str:
+    return joules(low) if low == high else f"{joules(low)} to {joules(high)}"
+
+
+def _number(count: float) -> str:
+    return f"{count:,.0f}" if count >= 100 or count == int(count) else f"{count:.3g}"
+
+
+def _table(title: str, columns: Sequence[str], text_columns: int = 1) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < text_columns else "right", overflow="fold")
+    return table
+
+
+def population_table(found: Report) -> Table:
+    """Mean events of each node and synaptic operations into it, per evaluation."""
+    stored: dict[str, int] = {}
+    for projection in found.total.projections:
+        stored[projection.target] = stored.get(projection.target, 0) + projection.stored
+    columns = ("population", "type", "neurons", "events", "rate", "synops in", "updates")
+    table = _table(f"{_heading(found)}: per evaluation, by population", columns, 2)
+    for node in found.total.nodes:
+        chances = node.neurons * found.program.timesteps * found.evaluations
+        sends = node.kind != "Readout"
+        table.add_row(
+            node.name,
+            node.kind,
+            _number(node.neurons),
+            _number(node.events / found.evaluations) if sends else "",
+            f"{node.events / chances:.3f}" if sends else "",
+            _number(stored.get(node.name, 0) / found.evaluations),
+            _number(node.updates / found.evaluations),
+        )
+    return table
+
+
+def projection_table(found: Report) -> Table:
+    """Mean operations of each projection, per evaluation."""
+    columns = ("projection", "messages", "events", "stored", "effective", "delayed")
+    table = _table(f"{_heading(found)}: per evaluation, by projection", columns, 2)
+    for p in found.total.projections:
+        counts = (p.events, p.stored, p.effective, p.delayed)
+        table.add_row(p.name, p.kind, *(_number(count / found.evaluations) for count in counts))
+    return table
+
+
+def step_table(found: Report) -> Table:
+    """Mean operations at each diffusion step, per evaluation."""
+    names = ("spikes", "binary_synops", "graded_synops", "analog_macs", "bias_adds")
+    table = _table(f"{_heading(found)}: per evaluation, by diffusion step", ("step", *names))
+    for step, part in zip(found.steps, found.per_step, strict=True):
+        totals = part.totals()
+        table.add_row(str(step), *(_number(totals[name] / part.evaluations) for name in names))
+    return table
+
+
+def operations_table(found: Report) -> Table:
+    """Every kind of operation, per evaluation and per sample, next to the dense ANN."""
+    table = _table("Operations", ("operation", "per evaluation", f"per sample (x {len(found.steps)} steps)"))
+    per_sample = found.per_sample()
+    for name, count in found.per_evaluation().items():
+        table.add_row(name, _number(count), _number(per_sample[name]))
+    macs = found.ann_macs()
+    if macs is not None:
+        table.add_section()
+        table.add_row("MACs of the dense ANN, same shape", _number(macs), _number(macs * len(found.steps)))
+    return table
+
+
+def energy_table(found: Report) -> Table:
+    """Estimated energy under every model, next to the dense ANN."""
+    from spikegen.energy import MODELS
+
+    table = _table("Estimated energy", ("model", "per evaluation", f"per sample (x {len(found.steps)} steps)"))
+    for model in MODELS.values():
+        each, whole = model.energy(found.per_evaluation()), model.energy(found.per_sample())
+        table.add_row(model.name, _range(each.low, each.high), _range(whole.low, whole.high))
+        ann = found.ann_energy(model)
+        if ann is not None:
+            table.add_row("  dense ANN, same shape", joules(ann), joules(ann * len(found.steps)))
+            table.add_row("  network / ANN", f"{each.low / ann:.1%}", f"{each.low / ann:.1%}")
+    return table
+
+
+def notes() -> list[str]:
+    """What the energy models bill, and their sources."""
+    from spikegen.energy import MODELS
+
+    lines = []
+    for model in MODELS.values():
+        prices = "; ".join(f"{p.operation} x {_price(p.low, p.high)} pJ" for p in model.prices)
+        sources = "; ".join(dict.fromkeys(price.source for price in model.prices))
+        lines.append(f"{model.name}: {prices}. Not billed: {model.not_billed}. Source: {sources}.")
+    lines.append("These are estimates. No energy per operation has been published for Loihi 2, so there is none here.")
+    return lines
+
+
+def _price(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"
+
+
+def _heading(found: Report) -> str:
+    return f"{found.program.name}, T = {found.program.timesteps}, {found.samples} samples x {len(found.steps)} steps"
+
+
+_ROWS = {"population": population_table, "projection": projection_table, "step": step_table}
