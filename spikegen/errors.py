@@ -33,3 +33,11 @@ class ProgramFileError(SpikegenError):
 
 class BackendError(SpikegenError):
     """A target cannot be built or failed while it ran."""
+
+
+class OutputError(SpikegenError):
+    """An output file cannot be written where it was asked for."""
+
+
+class RecordError(SpikegenError):
+    """A counts or state file is missing, damaged, or belongs to another Program or run."""

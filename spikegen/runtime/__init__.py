@@ -1,0 +1,13 @@
+"""The runtime: sampling sessions on a target, and the files they read and write. Needs neither torch nor Lava."""
+
+from spikegen.runtime.backends import BACKENDS as BACKENDS
+from spikegen.runtime.backends import open_target as open_target
+from spikegen.runtime.counts import CountsRecord as CountsRecord
+from spikegen.runtime.counts import read_counts as read_counts
+from spikegen.runtime.counts import write_counts as write_counts
+from spikegen.runtime.images import grid as grid
+from spikegen.runtime.images import write_png as write_png
+from spikegen.runtime.readout import host_readout as host_readout
+from spikegen.runtime.session import SampleResult as SampleResult
+from spikegen.runtime.session import Session as Session
+from spikegen.runtime.state import SessionState as SessionState

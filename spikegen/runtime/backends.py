@@ -1,0 +1,52 @@
+"""The table of backends, and how to build a target by name. Lava is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spikegen.errors import BackendError, ConfigError
+from spikegen.program import Program, Target
+from spikegen.simulator import Simulator
+
+SYNAPSES = ("sparse", "conv")
+
+
+def _simulator(program: Program, images: int, synapses: str) -> Target:  # noqa: ARG001 (one signature for the table)
+    return Simulator(program)
+
+
+def _lava(program: Program, images: int, synapses: str) -> Target:
+    try:
+        from spikegen.exporters.lava import LavaTarget
+    except ImportError as error:
+        raise BackendError(
+            f"the backend lava needs Lava, which cannot be imported ({error}); pip install 'spikegen[lava]'"
+        ) from error
+    target: Target = LavaTarget(program, images=images, synapses=synapses)
+    return target
+
+
+BACKENDS: dict[str, Callable[[Program, int, str], Target]] = {
+    "simulator": _simulator,
+    "lava": _lava,
+}
+
+
+def open_target(backend: str, program: Program, *, images: int, synapses: str = "sparse") -> Target:
+    """Build ``program`` on a backend; the caller closes the target.
+
+    Args:
+        backend: key of :data:`BACKENDS`.
+        program: a valid Program.
+        images: images of every evaluation (Lava processes are built for a fixed number).
+        synapses: "sparse" or "conv", how Lava holds the synapses; other backends have one way only.
+
+    Raises:
+        ConfigError: unknown backend or kind of synapses.
+        BackendError: the backend cannot be imported or built.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend {backend!r} is unknown; known are {', '.join(sorted(BACKENDS))}")
+    if synapses not in SYNAPSES:
+        raise ConfigError(f"synapses {synapses!r} are unknown; known are {', '.join(SYNAPSES)}")
+    return BACKENDS[backend](program, images, synapses)
