@@ -1,7 +1,7 @@
 """A slow scalar reference of the Program: Python integers, one neuron and one synapse at a time.
 
-Written from the docstrings of ``spikegen/program/ir.py`` and from the published equations, not from the simulator: it shares
-no code with it and has no numpy arithmetic, so the two can only agree by both being right.
+Written from the docstrings of ``spikegen/program/ir.py`` and from the published equations, not from the simulator: it
+shares no code with it and has no numpy arithmetic, so the two can only agree by both being right.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def membrane_before_clip(v: int, u: int, dv: int, bias: int) -> int:
     return decay(v, dv) + u + bias
 
 
-def lif_step(u: int, v: int, a: int, vth: int, du: int, dv: int, bias: int) -> tuple[int, int, int]:
+def lif_step(u: int, v: int, a: int, *, vth: int, du: int, dv: int, bias: int) -> tuple[int, int, int]:
     """New u, new v, spike of one neuron."""
     u = wrap24(current_before_wrap(u, a, du))
     v = clip23(membrane_before_clip(v, u, dv, bias))
@@ -60,7 +60,8 @@ def lif_step(u: int, v: int, a: int, vth: int, du: int, dv: int, bias: int) -> t
 
 def indices(shape: Shape) -> list[Index]:
     """Every (channel, row, column), in C order."""
-    return list(itertools.product(*(range(n) for n in shape)))
+    channels, height, width = (range(n) for n in shape)
+    return list(itertools.product(channels, height, width))
 
 
 class Synapse(NamedTuple):
@@ -163,7 +164,7 @@ def _spikes(program: Program, population: Lif, currents: list[Values], step: int
             result.wraps += wrap24(raw_u) != raw_u
             result.clips += clip23(raw_v) != raw_v
             u, v, spikes[t][index] = lif_step(
-                u, v, current[index], population.vth, population.du, population.dv, bias
+                u, v, current[index], vth=population.vth, du=population.du, dv=population.dv, bias=bias
             )
     return spikes
 

@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spikegen.program.ir import Dense, Input, Lif, Node, Population, Program, Projection, Relay
-from spikegen.program.numerics import DECAY_UNITY, STATE_LIMIT, STATE_SHIFT, IntArray
+from spikegen.program.numerics import DECAY_UNITY, GRADED_BITS_MAX, STATE_LIMIT, STATE_SHIFT, IntArray
 
 Interval = tuple[IntArray, IntArray]  # lowest and highest value per channel, int64 [C] each
 
-# Bounds saturate here: far outside of every width, and sums and shifts of them still fit int64.
-_SATURATED_MANTISSA = 1 << 40
-_SATURATED = 1 << 60
+_SATURATED = 1 << 40  # bounds saturate far outside of every width, where sums and products of them still fit int64
 
 
 def projection_interval(projection: Projection, source: Interval) -> Interval:
@@ -36,22 +34,29 @@ def projection_interval(projection: Projection, source: Interval) -> Interval:
         lowest, highest = np.minimum(lowest, 0).sum(axis=(1, 2, 3)), np.maximum(highest, 0).sum(axis=(1, 2, 3))
         pixels = projection.shuffle**2
         lowest, highest = lowest.reshape(-1, pixels).min(axis=1), highest.reshape(-1, pixels).max(axis=1)
-    shift = projection.exponent
-    return (
-        np.maximum(lowest, -_SATURATED_MANTISSA) << shift,
-        np.minimum(highest, _SATURATED_MANTISSA) << shift,
-    )
+    return _saturated(lowest) << projection.exponent, _saturated(highest) << projection.exponent
 
 
 def message_interval(node: Node, current: Interval | None = None) -> Interval:
-    """Bounds of the messages that ``node`` sends, per channel, given those of its summed ``current`` (none for an input)."""
+    """Bounds of the messages that ``node`` sends, per channel.
+
+    Args:
+        node: any node.
+        current: bounds of its summed current; an input has none.
+    """
     ones = np.ones(node.shape[0], dtype=np.int64)
     if isinstance(node, Input):
         limit = (1 << node.bits) - 1
         return -limit * ones, limit * ones
     if isinstance(node, Relay) and current is not None:
-        return current
+        widest = (1 << GRADED_BITS_MAX) - 1  # no message has more bits; a current that has is a risk of the relay
+        return np.maximum(current[0], -widest), np.minimum(current[1], widest)
     return 0 * ones, ones
+
+
+def _saturated(bound: IntArray) -> IntArray:
+    clipped: IntArray = np.clip(bound, -_SATURATED, _SATURATED)
+    return clipped
 
 
 def current_bounds(program: Program) -> Mapping[str, Interval]:
@@ -62,14 +67,14 @@ def current_bounds(program: Program) -> Mapping[str, Interval]:
         low = high = np.zeros(population.shape[0], dtype=np.int64)
         for projection in program.into(population.name):
             added = projection_interval(projection, messages[projection.source])
-            low, high = low + added[0], high + added[1]
+            low, high = _saturated(low + added[0]), _saturated(high + added[1])
         bounds[population.name] = (low, high)
         messages[population.name] = message_interval(population, bounds[population.name])
     return bounds
 
 
 def overflow_risks(program: Program) -> list[str]:
-    """One line per population whose current, membrane or message could leave its width; empty if that is impossible."""
+    """One line per current, membrane or message that could leave its width; empty if that is impossible."""
     bounds = current_bounds(program)
     risks = []
     for population in program.populations:
@@ -89,7 +94,6 @@ def population_risks(
         timesteps: T.
         table: its conditioning, int16 [K, C], if it has one.
     """
-    low, high = current
     if isinstance(population, Lif):
         u = _state_interval(population, current, timesteps)
         reached = {"current": u, "membrane": _membrane_interval(population, u, timesteps, table)}
@@ -112,14 +116,12 @@ def _state_interval(population: Lif, current: Interval, timesteps: int) -> Inter
     u_low = u_high = np.zeros_like(low)
     kept = DECAY_UNITY - (population.du + 1)
     for _ in range(timesteps):
-        u_low = -(-u_low * kept >> 12) + (low << STATE_SHIFT)
-        u_high = (u_high * kept >> 12) + (high << STATE_SHIFT)
+        u_low = _saturated(-(-u_low * kept >> 12) + (low << STATE_SHIFT))
+        u_high = _saturated((u_high * kept >> 12) + (high << STATE_SHIFT))
     return u_low, u_high
 
 
-def _membrane_interval(
-    population: Lif, u: Interval, timesteps: int, table: npt.NDArray[np.int16] | None
-) -> Interval:
+def _membrane_interval(population: Lif, u: Interval, timesteps: int, table: npt.NDArray[np.int16] | None) -> Interval:
     """Bounds of ``v`` before its reset over T timesteps and all diffusion steps."""
     mantissa = population.bias_mant.astype(np.int64)[None]
     biases = (mantissa if table is None else mantissa + table) << population.bias_exp
@@ -127,7 +129,7 @@ def _membrane_interval(
     v_low = v_high = np.zeros_like(low)
     kept = DECAY_UNITY - population.dv
     for _ in range(timesteps):
-        v_low = np.minimum(0, -(-v_low * kept >> 12) + low)
+        v_low = _saturated(np.minimum(0, -(-v_low * kept >> 12) + low))
         # A membrane above the threshold is reset, so the next step starts at most at the threshold.
         v_high = (np.clip(v_high, 0, population.vth << STATE_SHIFT) * kept >> 12) + high
     return v_low, v_high

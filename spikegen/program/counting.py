@@ -1,9 +1,9 @@
 """Exact operation counts from declared message types; the definitions that every target shares.
 
-An *event* is a nonzero message of a node at one timestep. A *synaptic operation* is one (event, synapse) pair: an event of a
-neuron fetches every synapse of that neuron, so a projection costs ``sum over events of the true fan-out``, where taps that fall
-outside the target (borders, strides) have no synapse. *Stored* counts the synapses whose weight is zero, *effective* does not
-(NeuroBench's "Dense" and "Effective" synaptic operations, restricted to events).
+An *event* is a nonzero message of a node at one timestep. A *synaptic operation* is one (event, synapse) pair: an event
+of a neuron fetches every synapse of that neuron, so a projection costs ``sum over events of the true fan-out``, where
+taps that fall outside the target (borders, strides) have no synapse. *Stored* counts the synapses whose weight is zero,
+*effective* does not (NeuroBench's "Dense" and "Effective" synaptic operations, restricted to events).
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def fan_out(projection: Projection, source: Node) -> tuple[IntArray, IntArray]:
     out, inputs, *_ = projection.weight.shape
     per_group = out // projection.groups
     # [in channel over all groups, kh, kw]: how many output channels see this tap with a nonzero weight
-    effective_taps = nonzero.reshape(projection.groups, per_group, inputs, *nonzero.shape[2:]).sum(axis=1, dtype=np.int64)
+    effective_taps = nonzero.reshape(projection.groups, per_group, inputs, *nonzero.shape[2:]).sum(
+        axis=1, dtype=np.int64
+    )
     effective_taps = effective_taps.reshape(-1, *nonzero.shape[2:])
     rows, columns = conv_taps(projection, source)
     stored, effective = np.zeros(source.shape, dtype=np.int64), np.zeros(source.shape, dtype=np.int64)
@@ -64,7 +66,8 @@ def fan_out(projection: Projection, source: Node) -> tuple[IntArray, IntArray]:
 def tap_rows(program: Program, name: str) -> IntArray:
     """What to multiply the 0/1 event map of node ``name`` with to count it: int64 [1 + 2 P, neurons].
 
-    Row 0 counts events; rows 1 + 2 p and 2 + 2 p count the stored and effective operations of the node's p-th outgoing projection.
+    Row 0 counts events; rows 1 + 2 p and 2 + 2 p count the stored and effective operations of the node's p-th outgoing
+    projection.
     """
     node = program.nodes[name]
     rows = [np.ones(neurons(node), dtype=np.int64)]

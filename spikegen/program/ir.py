@@ -1,7 +1,7 @@
 """The integer IR. One frozen dataclass per primitive; its docstring is the specification.
 
-Units: an integer *current* ``a`` and the membrane ``v`` of the same population differ by the factor 64 (``v`` holds ``a << 6``),
-as on Loihi. ``LSB`` is the real value of one unit of current and is known to the host only.
+Units: an integer *current* ``a`` and the membrane ``v`` of the same population differ by the factor 64 (``v`` holds
+``a << 6``), as on Loihi. ``LSB`` is the real value of one unit of current and is known to the host only.
 Arrays are read-only. Shapes are ``(channels, height, width)`` in PyTorch's order.
 """
 
@@ -22,8 +22,9 @@ Shape: TypeAlias = tuple[int, int, int]
 def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
     """A read-only copy of ``array`` as ``dtype``; a value that does not fit is an error, never wrapped."""
     source = np.asarray(array)
-    result = np.array(source, dtype=dtype)
-    if not np.array_equal(result, source):
+    with np.errstate(invalid="ignore"):  # the comparison below finds what the cast could not keep
+        result = np.array(source, dtype=dtype)
+    if not np.array_equal(result, source, equal_nan=np.issubdtype(result.dtype, np.floating)):
         raise ValueError(f"an array of {source.dtype} holds values that do not fit {np.dtype(dtype).name}")
     result.setflags(write=False)
     return result
@@ -109,9 +110,9 @@ class Relay:
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """Stateless output: its current of every timestep goes to the host, which computes
+    """Stateless output: its current of every timestep goes to the host.
 
-    ``y = sum_t weights[t] * (scale * a[t] + bias)``.
+    The host computes ``y = sum_t weights[t] * (scale * a[t] + bias)``. The current has 23 bits and a sign.
 
     Attributes:
         name: unique name.
@@ -282,9 +283,16 @@ class Program:
         """The projections into population ``name``."""
         return self._into.get(name, ())
 
+    @cached_property
+    def _out_of(self) -> Mapping[str, tuple[Projection, ...]]:
+        out_of: dict[str, list[Projection]] = {}
+        for projection in self.projections:
+            out_of.setdefault(projection.source, []).append(projection)
+        return {name: tuple(found) for name, found in out_of.items()}
+
     def out_of(self, name: str) -> tuple[Projection, ...]:
         """The projections out of node ``name``."""
-        return tuple(projection for projection in self.projections if projection.source == name)
+        return self._out_of.get(name, ())
 
     @cached_property
     def levels(self) -> Mapping[str, int]:

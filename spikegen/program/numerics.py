@@ -1,6 +1,7 @@
 """The one integer arithmetic. Every target reproduces these functions bit for bit.
 
-Sources: Lava 0.10.0, ``lava/proc/lif/models.py`` (``AbstractPyLifModelFixed``, ``PyLifModelBitAcc``), whose widths are Loihi's.
+Sources: Lava 0.10.0, ``lava/proc/lif/models.py`` (``AbstractPyLifModelFixed``, ``PyLifModelBitAcc``), whose widths are
+Loihi's.
 All arrays are int64; an argument outside the documented range is not checked here (``validate`` proves the ranges).
 """
 
@@ -20,6 +21,7 @@ BIAS_MANT_MIN, BIAS_MANT_MAX = -(1 << 12), (1 << 12) - 1
 BIAS_EXP_MAX = 7
 WEIGHT_MIN, WEIGHT_MAX = -(1 << 7), (1 << 7) - 1
 GRADED_BITS_MAX = 23
+CURRENT_LIMIT = 1 << 18  # one wrap brings u + (a << 6) back into 24 bits while |a| is below it
 WEIGHT_EXP_MAX = 15
 
 
@@ -34,13 +36,15 @@ def wrap24(x: IntArray) -> IntArray:
 
 def clip23(x: IntArray) -> IntArray:
     """Membrane saturation to -(2^23 - 1) .. 2^23 - 1 (Lava's ``neg_voltage_limit`` and ``pos_voltage_limit``)."""
-    return np.clip(x, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+    clipped: IntArray = np.clip(x, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+    return clipped
 
 
 def decay(x: IntArray, amount: int) -> IntArray:
     """``trunc(x * (4096 - amount) / 4096)``, rounding toward zero; ``amount`` in 0..4096."""
     scaled = x * (DECAY_UNITY - amount)
-    return np.sign(scaled) * (np.abs(scaled) >> 12)
+    decayed: IntArray = np.sign(scaled) * (np.abs(scaled) >> 12)
+    return decayed
 
 
 def lif_step(
@@ -51,7 +55,7 @@ def lif_step(
     Args:
         u: current state, int64, any shape.
         v: membrane state, same shape.
-        a: summed synaptic input, same shape, ``|a| < 2^17`` (see :func:`~spikegen.program.current_bounds`).
+        a: summed synaptic input, same shape, ``|a| < 2^18`` (one wrap then suffices; see ``wrap24``).
         vth: threshold mantissa, 0..131071.
         du: current decay, 0..4095.
         dv: membrane decay, 0..4095.
@@ -69,4 +73,5 @@ def lif_step(
 def quantize_input(x: npt.NDArray[np.float64], scale: float, bits: int) -> npt.NDArray[np.int32]:
     """Graded messages of :class:`~spikegen.program.Input` for real values ``x``: rounded half to even, then clipped."""
     limit = (1 << bits) - 1
-    return np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)
+    messages: npt.NDArray[np.int32] = np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)
+    return messages

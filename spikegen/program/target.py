@@ -53,8 +53,10 @@ def check_frames(program: Program, frames: npt.NDArray[np.int32], step: int) -> 
     """Raise ConfigError unless ``frames`` and ``step`` fit ``program``. Used by every target."""
     limit = (1 << program.input.bits) - 1
     if frames.ndim != 4 or frames.shape[1:] != program.input.shape or len(frames) < 1:
-        raise ConfigError(f"frames have shape {frames.shape}, {program.input.name} takes (N, *{program.input.shape}), N >= 1")
-    if frames.dtype != np.int32 or np.abs(frames).max() > limit:
+        raise ConfigError(
+            f"frames have shape {frames.shape}, {program.input.name} takes (N, *{program.input.shape}), N >= 1"
+        )
+    if frames.dtype != np.int32 or frames.min() < -limit or frames.max() > limit:
         raise ConfigError(f"frames must be int32 within +-{limit} ({program.input.bits} bits)")
     if not 0 <= step < program.conditioning.steps:
         raise ConfigError(f"diffusion step is {step}, the Program has 0..{program.conditioning.steps - 1}")

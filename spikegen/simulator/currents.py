@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from spikegen.program.ir import Conv, Projection
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[Any]  # float32 or float64, holding integers
 
 # A sum of products is exact in floating point while every partial sum is an integer within the mantissa.
 _EXACT_FLOAT32 = 1 << 24
@@ -19,28 +22,24 @@ def projection_currents(projection: Projection, messages: npt.NDArray[np.int32])
 
     The products are summed by a matrix product in floating point whose width is chosen so that the result is exact.
     """
-    largest = max(1, int(np.abs(messages).max(initial=0)))
-    weight = projection.weight
-    taps = weight[0].size
-    bound = largest * taps * 128
+    largest = max(1, -int(messages.min(initial=0)), int(messages.max(initial=0)))
+    bound = largest * projection.weight[0].size * 128
     if bound >= _EXACT_FLOAT64:
         raise OverflowError(f"{projection.name}: sums of up to {bound} are not exact in float64")
-    dtype = np.float32 if bound < _EXACT_FLOAT32 else np.float64
-    if isinstance(projection, Conv):
-        summed = _conv(projection, messages.astype(dtype), weight.astype(dtype))
-    else:
-        summed = messages.reshape(len(messages), -1).astype(dtype) @ weight.astype(dtype).T
+    dtype: Any = np.float32 if bound < _EXACT_FLOAT32 else np.float64
+    sent: FloatArray = messages.astype(dtype)
+    weight: FloatArray = projection.weight.astype(dtype)
+    summed = _conv(projection, sent, weight) if isinstance(projection, Conv) else sent.reshape(len(sent), -1) @ weight.T
     return summed.astype(np.int64) << projection.exponent
 
 
-def _conv(
-    projection: Conv, messages: npt.NDArray[np.floating], weight: npt.NDArray[np.floating]
-) -> npt.NDArray[np.floating]:
+def _conv(projection: Conv, messages: FloatArray, weight: FloatArray) -> FloatArray:
     """Grouped correlation by im2col and one matrix product per group, then the sub-pixel shuffle."""
     (sy, sx), (py, px), (dy, dx) = projection.stride, projection.padding, projection.dilation
     out, inputs, kh, kw = weight.shape
     padded = np.pad(messages, ((0, 0), (0, 0), (py, py), (px, px)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, ((kh - 1) * dy + 1, (kw - 1) * dx + 1), axis=(2, 3))
+    window = ((kh - 1) * dy + 1, (kw - 1) * dx + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window, axis=(2, 3))  # type: ignore[call-overload]
     windows = windows[:, :, ::sy, ::sx, ::dy, ::dx]  # [B, C, H', W', kh, kw]
     batch, _, height, width = windows.shape[:4]
     groups = []
@@ -48,7 +47,7 @@ def _conv(
         columns = windows[:, group * inputs : (group + 1) * inputs].transpose(0, 2, 3, 1, 4, 5)
         kernel = weight[group * out // projection.groups : (group + 1) * out // projection.groups]
         groups.append(columns.reshape(batch * height * width, -1) @ kernel.reshape(len(kernel), -1).T)
-    result = np.concatenate(groups, axis=1).reshape(batch, height, width, out)
+    result: FloatArray = np.concatenate(groups, axis=1).reshape(batch, height, width, out)
     r = projection.shuffle
     result = result.reshape(batch, height, width, out // (r * r), r, r).transpose(0, 3, 1, 4, 2, 5)
     return result.reshape(batch, out // (r * r), height * r, width * r)

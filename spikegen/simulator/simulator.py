@@ -7,12 +7,13 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.errors import BackendError, ConfigError
 from spikegen.program import Counts, Evaluation, Lif, Program, Readout, validate
 from spikegen.program.counting import tap_rows
 from spikegen.program.ir import Population
-from spikegen.program.numerics import lif_step
+from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
 from spikegen.program.target import check_frames
-from spikegen.simulator.currents import projection_currents
+from spikegen.simulator.currents import IntArray, projection_currents
 
 Messages = npt.NDArray[np.int32]
 
@@ -20,16 +21,22 @@ Messages = npt.NDArray[np.int32]
 class Simulator:
     """The exact target that needs nothing but numpy.
 
-    Frames of different images never meet (each evaluation starts from zero state), so delays and levels, which only align
-    frames in time, do not appear: every population is computed for all T timesteps before the next one.
+    Frames of different images never meet (each evaluation starts from zero state), so delays and levels, which only
+    align frames in time, do not appear: every population is computed for all T timesteps before the next one.
 
     Args:
         program: a valid Program.
         batch: images per pass; bounds the memory, never changes a result.
+
+    Raises:
+        ProgramError: the Program breaks a rule.
+        ConfigError: ``batch`` is not positive.
     """
 
     def __init__(self, program: Program, batch: int = 64) -> None:
         validate(program)
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}, it must be at least 1")
         self.program = program
         self.batch = batch
         self._rows = {
@@ -46,7 +53,12 @@ class Simulator:
         """Nothing to free."""
 
     def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
-        """See :meth:`spikegen.program.Target.evaluate`."""
+        """See :meth:`spikegen.program.Target.evaluate`.
+
+        Raises:
+            ConfigError: ``frames`` or ``step`` do not fit the Program.
+            BackendError: a current leaves the range for which the numerics are defined.
+        """
         check_frames(self.program, frames, step)
         parts = [
             self._pass(frames[start : start + self.batch], step, record) for start in range(0, len(frames), self.batch)
@@ -67,20 +79,19 @@ class Simulator:
         for population in program.populations:
             current = self._current(population, messages)
             if isinstance(population, Readout):
-                readouts[population.name] = current.astype(np.int32)
+                readouts[population.name] = _within(population, current, 1 << GRADED_BITS_MAX).astype(np.int32)
             elif isinstance(population, Lif):
+                current = _within(population, current, CURRENT_LIMIT)
                 messages[population.name] = self._spikes(population, current, step)
             else:
-                messages[population.name] = current.astype(np.int32)
-        taps = {
-            name: self._rows[name] @ np.count_nonzero(sent, axis=(0, 1)).ravel() for name, sent in messages.items()
-        }
+                messages[population.name] = _within(population, current, 1 << population.bits).astype(np.int32)
+        taps = {name: self._rows[name] @ np.count_nonzero(sent, axis=(0, 1)).ravel() for name, sent in messages.items()}
         counts = Counts.from_taps(program, len(frames), taps)
         return Evaluation(readouts, counts, messages if record else {})
 
-    def _current(self, population: Population, messages: dict[str, Messages]) -> npt.NDArray[np.int64]:
+    def _current(self, population: Population, messages: dict[str, Messages]) -> IntArray:
         """Summed current int64 [N, T, C, H, W] of one population."""
-        total: npt.NDArray[np.int64] | int = 0
+        total: IntArray | int = 0
         images = len(messages[self.program.input.name])
         constant = self.program.input.name
         for projection in self.program.into(population.name):
@@ -91,7 +102,7 @@ class Simulator:
             total = total + current.reshape(images, -1, *population.shape)
         return np.broadcast_to(total, (images, self.program.timesteps, *population.shape))
 
-    def _spikes(self, population: Lif, current: npt.NDArray[np.int64], step: int) -> Messages:
+    def _spikes(self, population: Lif, current: IntArray, step: int) -> Messages:
         bias = (self.program.bias_mant(population, step) << population.bias_exp)[:, None, None]
         u = v = np.zeros((len(current), *population.shape), dtype=np.int64)
         spikes = np.empty(current.shape, dtype=np.int32)
@@ -100,3 +111,14 @@ class Simulator:
                 u, v, current[:, t], vth=population.vth, du=population.du, dv=population.dv, bias=bias
             )
         return spikes
+
+
+def _within(population: Population, current: IntArray, limit: int) -> IntArray:
+    """``current`` if its magnitude is below ``limit``: a value of more bits is refused, never cut."""
+    low, high = int(current.min()), int(current.max())
+    if max(-low, high) >= limit:
+        raise BackendError(
+            f"{population.name}: its current reaches {low}..{high}, limit is +-{limit - 1}; "
+            "export with smaller weights (overflow_risks names every such population)"
+        )
+    return current

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import given, settings
 
-from spikegen.program import Evaluation, Program
+from spikegen.program import Program
 from spikegen.simulator import Simulator
 from tests import reference
 from tests.strategies import frames, programs
