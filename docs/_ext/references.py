@@ -1,7 +1,7 @@
 """Docstrings of ours, and references to Python objects that have no entry of their own in these pages.
 
-The build is nitpicky: a reference to something that does not exist is an error. A reference to an object that does exist, an
-internal of spikegen or a part of another library, is shown as code without a link.
+The build is nitpicky: a reference to something that does not exist is an error. A reference to an object that does
+exist, an internal of spikegen or a part of another library, is shown as code without a link.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ WIDTHS: dict[str, str] = {
     "WEIGHT_MAX": "greatest weight mantissa",
     "WEIGHT_EXP_MAX": "greatest weight exponent",
     "GRADED_BITS_MAX": "greatest magnitude of a graded message, in bits",
+    "CURRENT_LIMIT": "bound of a summed current",
 }
 
 

@@ -1,0 +1,112 @@
+"""The documentation says what the code does: generated tables are complete, and the README repeats them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from spikegen.energy import MODELS, OPERATIONS
+from spikegen.lowering.layers import LAYERS
+from spikegen.program import Program, numerics
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    sys.modules.pop("tables", None)
+    import tables as found
+
+    return found
+
+
+def test_every_field_of_every_primitive_is_documented_and_no_other(tables: ModuleType) -> None:
+    assert {*Program.NODE_TYPES.values(), *Program.PROJECTION_TYPES.values(), Program} <= set(tables.PRIMITIVES)
+    for cls in tables.PRIMITIVES:
+        assert set(tables.documented(cls)) == {field.name for field in dataclasses.fields(cls)}, cls.__name__
+
+
+def test_the_program_table_holds_every_field(tables: ModuleType) -> None:
+    page = tables.program_table()
+    for cls in tables.PRIMITIVES:
+        row = page.partition(f"* - `{cls.__name__}`\n")[2].partition("\n* - ")[0]
+        assert re.findall(r"- \*\*(\w+)\*\* `", row) == [field.name for field in dataclasses.fields(cls)]
+    assert "v[t] = clip23( trunc(v[t-1] * (4096 - dv) / 4096) + u[t] + (bias_mant << bias_exp) )" in page
+    assert "``" not in page.replace("```", "")  # all of the docstrings' markup was converted
+    assert ":class:" not in page
+
+
+def test_every_constant_of_the_arithmetic_is_in_the_table(tables: ModuleType) -> None:
+    assert set(tables.WIDTHS) == {name for name in vars(numerics) if re.fullmatch(r"[A-Z][A-Z_]+[A-Z]", name)}
+
+
+def test_the_equations_of_the_numerics_page_are_those_of_the_specification() -> None:
+    page = (ROOT / "docs" / "numerics.md").read_text(encoding="utf-8")
+    body = inspect.cleandoc(Program.NODE_TYPES["Lif"].__doc__ or "")
+    equations = [line.strip() for line in body.splitlines() if re.match(r"\s+[uvs]\[t\] =", line)]
+    assert len(equations) == 3
+    assert "\n".join(equations) in page
+
+
+def test_the_support_matrix_has_every_layer(tables: ModuleType) -> None:
+    page = tables.support_matrix()
+    assert len(page.splitlines()) == 2 + len(LAYERS)
+    for layer in LAYERS.values():
+        assert layer.becomes in page
+
+
+def test_the_readme_repeats_the_support_matrix(tables: ModuleType) -> None:
+    between = re.search(r"<!-- support matrix:.*?-->\n(.*?)<!-- end of the support matrix -->", README, re.DOTALL)
+    assert between is not None
+    assert between[1] == tables.support_matrix(), "copy the table that docs/_ext/tables.py makes into README.md"
+
+
+def test_operations_and_energy_models_are_all_in_their_tables(tables: ModuleType) -> None:
+    for name in OPERATIONS:
+        assert f"| `{name}` |" in tables.operations_table()
+    for model in MODELS.values():
+        assert f"### `{model.name}`" in tables.energy_tables()
+        for price in model.prices:
+            assert price.source in tables.energy_tables()
+
+
+def test_every_command_is_in_the_reference(tables: ModuleType) -> None:
+    page = tables.cli_reference()
+    for command in ("train", "export", "inspect", "verify", "sample", "report"):
+        assert f"## spikegen {command}\n" in page
+    assert "--counts" in page
+
+
+def test_the_commands_of_the_demo_are_the_same_everywhere() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    started = (ROOT / "docs" / "getting_started.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\t\$\(BIN\)/(spikegen .*)$", makefile, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["export", "sample", "report"]
+    assert "\n".join(commands) in README
+    assert "\n".join(commands) in started
+
+
+def test_the_python_of_the_readme_uses_what_exists() -> None:
+    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert snippet is not None
+    tree = ast.parse(snippet[1])
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            module = __import__(str(node.module), fromlist=["_"])
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+def test_nothing_claims_an_energy_of_loihi_2() -> None:
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        assert not re.search(r"[Ll]oihi ?2[^.|\n]*\d+(\.\d+)? ?[pnµum]J", page)
