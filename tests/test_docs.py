@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 import sys
@@ -24,9 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     sys.modules.pop("tables", None)
-    import tables as found
-
-    return found
+    return importlib.import_module("tables")
 
 
 def test_every_field_of_every_primitive_is_documented_and_no_other(tables: ModuleType) -> None:
