@@ -66,7 +66,7 @@ def report(
     to_stdout = str(json_file) == "-"
     if json_file is not None and not to_stdout:
         check_output(json_file)
-    console = Console(stderr=to_stdout, highlight=False)
+    console = Console(stderr=to_stdout, highlight=False, markup=False)  # names may hold brackets
     program = load(program_file)
     if counts_file is None:
         n, k, s = images or _IMAGES, steps or _STEPS, seed or 0
@@ -126,7 +126,7 @@ def population_table(found: Report) -> Table:
     stored: dict[str, int] = {}
     for projection in found.total.projections:
         stored[projection.target] = stored.get(projection.target, 0) + projection.stored
-    columns = ("population", "type", "neurons", "events", "rate", "synops in", "updates")
+    columns = ("population", "type", "neurons", "events", "rate", "synops in")
     table = _table(f"{_heading(found)}: per evaluation, by population", columns, 2)
     for node in found.total.nodes:
         chances = node.neurons * found.program.timesteps * found.evaluations
@@ -138,7 +138,6 @@ def population_table(found: Report) -> Table:
             _number(node.events / found.evaluations) if sends else "",
             f"{node.events / chances:.3f}" if sends else "",
             _number(stored.get(node.name, 0) / found.evaluations),
-            _number(node.updates / found.evaluations),
         )
     return table
 

@@ -14,6 +14,8 @@ from spikegen.program.ir import Node, neurons
 
 OPERATIONS: Mapping[str, str] = MappingProxyType(
     {
+        "spikes": "nonzero messages of Lif neurons",
+        "relay_messages": "nonzero messages of Relay neurons",
         "binary_synops": "synaptic operations of binary spikes, zero weights included",
         "binary_synops_effective": "the same through nonzero weights only",
         "graded_synops": "synaptic operations of a relay's graded messages, zero weights included",
@@ -22,8 +24,6 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "analog_macs_effective": "the same through nonzero weights only",
         "neuron_updates": "Lif and Relay neurons x timesteps",
         "bias_adds": "Lif neurons whose bias is not zero at that diffusion step x timesteps",
-        "spikes": "nonzero messages of Lif neurons",
-        "relay_messages": "nonzero messages of Relay neurons",
         "delayed_messages": "messages held back for one timestep by a projection's delay (events x delay)",
         "readout_adds": "weighted additions of readout currents on the host (outputs x timesteps)",
     }

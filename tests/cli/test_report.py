@@ -20,7 +20,7 @@ from spikegen.simulator import Simulator
 def program_file(tmp_path: Path) -> Path:
     kernel = np.ones((1, 1, 1, 1), dtype=np.int8)
     program = Program(
-        name="tiny",
+        name="tiny[red]",
         timesteps=2,
         input=Input("in", (1, 2, 2), bits=8, scale=1 / 64),
         populations=(
@@ -56,10 +56,10 @@ def _run(*arguments: object) -> Result:
 def test_tables(program_file: Path, counts_file: Path) -> None:
     result = _run(program_file, "--counts", counts_file)
     assert result.exit_code == 0, result.output
-    assert "tiny, T = 2, 3 samples x 2 steps: per evaluation, by population" in result.output
+    assert "tiny[red], T = 2, 3 samples x 2 steps: per evaluation, by population" in result.output
     lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
     # 4 neurons x 2 timesteps fire: 8 events, rate 1, one synapse each
-    assert [cell.strip() for cell in lines["a"].split("│")[2:-1]] == ["Lif", "4", "8", "1.000", "8", "8"]
+    assert [cell.strip() for cell in lines["a"].split("│")[2:-1]] == ["Lif", "4", "8", "1.000", "8"]
     assert [cell.strip() for cell in lines["binary_synops"].split("│")[2:-1]] == ["8", "16"]
     # 8 x 0.9 + 8 x 4.6 = 44.0 pJ for an evaluation, twice that for a sample; the ANN costs 8 x 4.6 = 36.8 pJ
     assert [cell.strip() for cell in lines["horowitz45_fp32"].split("│")[2:-1]] == ["44 pJ", "88 pJ"]
