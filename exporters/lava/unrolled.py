@@ -1,0 +1,156 @@
+"""The unrolled network: one stock Lava process for every population and projection, plus Delays and Taps.
+
+Every synapse process adds one timestep and no neuron does, so a node of level ``d`` handles frame step ``k`` at Lava
+time ``k + d`` (``schedule.py``). Populations have Lava's shape (W, H, C).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lava.proc.conv.process import Conv as LavaConv
+from lava.proc.dense.process import Dense as LavaDense
+from lava.proc.graded.process import GradedVec
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lava.proc.lif.process import LIFReset
+from lava.proc.sparse.process import Sparse
+from lava.utils.weightutils import SignMode
+
+from spikegen.exporters.lava.processes.process import Delay, Tap
+from spikegen.exporters.lava.synapses import conv_weight, dense_weight, sparse_weight
+from spikegen.program import Conv, Dense, Input, Lif, Node, Program, Projection, Readout
+
+if TYPE_CHECKING:
+    from spikegen.exporters.lava.processes.process import Network
+
+
+def build(network: Network) -> dict[str, Any]:
+    """Create and connect the sub-processes of ``network`` and alias its Vars to theirs.
+
+    Returns:
+        attribute name -> Process, for the sub-process model; the readable name of each is its ``name``.
+    """
+    return _Builder(network).build()
+
+
+class _Builder:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.program: Program = network.program
+        self.processes: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}  # node -> OutPort with its messages
+        self.inputs: dict[str, Any] = {}  # population -> InPort that sums its currents
+        self.delayed: dict[tuple[str, int], Any] = {}  # (node, steps) -> OutPort of the Delay
+
+    def build(self) -> dict[str, Any]:
+        for index, node in enumerate(self.program.nodes.values()):
+            self._add_node(index - 1, node)
+        for projection in self.program.projections:
+            self._add_projection(projection)
+        for index, plan in enumerate(self.network.plans):
+            tap = self._add(Tap(plan=plan, period=self.network.schedule.period, name=f"tap {index}"))
+            for port, point in enumerate(plan.points):
+                self.outputs[point.node].connect(getattr(tap, f"a_in_{port}"))
+            for var in ("window", "recording", "totals", "recorded"):
+                self._alias(f"{var}_{index}", getattr(tap, var))
+        return self.processes
+
+    def _add(self, process: Any) -> Any:
+        self.processes[f"process_{len(self.processes):05d}"] = process
+        return process
+
+    def _alias(self, name: str, var: Any) -> None:
+        getattr(self.network, name).alias(var)
+
+    def _add_node(self, index: int, node: Node) -> None:
+        shape = node.shape[::-1]
+        schedule = self.network.schedule
+        process: Any
+        if isinstance(node, Input):
+            process = self._add(Source(data=np.zeros((*shape, schedule.period), dtype=np.int32)))
+            self._alias("frames", process.data)
+        elif isinstance(node, Readout):
+            process = self._add(Sink(shape=shape, buffer=schedule.period))
+            self._alias(f"readout_{index}", process.data)
+        elif isinstance(node, Lif):
+            process = self._add(
+                LIFReset(
+                    shape=shape,
+                    vth=node.vth,
+                    du=node.du,
+                    dv=node.dv,
+                    # conditioned populations get their first biases before the first run
+                    bias_mant=np.broadcast_to(node.bias_mant.astype(np.int64), shape),
+                    bias_exp=node.bias_exp,
+                    reset_interval=schedule.timesteps,
+                    reset_offset=schedule.reset_offset(self.program.levels[node.name]),
+                )
+            )
+            if node.name in self.program.conditioning.tables:
+                self._alias(f"bias_{index}", process.bias_mant)
+        else:
+            process = self._add(GradedVec(shape=shape, vth=0))
+        process.name = f"{type(node).__name__.lower()} {node.name}"
+        if not isinstance(node, Input):
+            self.inputs[node.name] = process.a_in
+        if not isinstance(node, Readout):
+            self.outputs[node.name] = process.s_out
+
+    def _messages(self, projection: Projection) -> Any:
+        """The OutPort that carries the messages of the projection's source, delayed as the projection wants."""
+        key = (projection.source, projection.delay)
+        if projection.delay == 0:
+            return self.outputs[projection.source]
+        if key not in self.delayed:
+            source = self.outputs[projection.source]
+            name = f"delay {projection.source} by {projection.delay}"
+            delay = self._add(Delay(shape=source.shape, steps=projection.delay, name=name))
+            source.connect(delay.s_in)
+            self.delayed[key] = delay.s_out
+        return self.delayed[key]
+
+    def _add_projection(self, projection: Projection) -> None:
+        messages = self._messages(projection)
+        source, target = self.program.nodes[projection.source], self.program.nodes[projection.target]
+        bits = self.program.message_bits(source.name)
+        if isinstance(projection, Conv) and self.network.synapses == "conv":
+            synapse = self._add(
+                LavaConv(
+                    weight=conv_weight(projection),
+                    input_shape=source.shape[::-1],
+                    padding=projection.padding[::-1],
+                    stride=projection.stride[::-1],
+                    dilation=projection.dilation[::-1],
+                    groups=projection.groups,
+                    num_message_bits=bits,
+                    name=f"conv {projection.name}",
+                )
+            )
+            messages.connect(synapse.s_in)
+            _shuffled(synapse.a_out, projection.shuffle).connect(self.inputs[target.name])
+            return
+        weights: Any
+        common: dict[str, Any] = {"weight_exp": projection.exponent - 1, "sign_mode": SignMode.MIXED}
+        if isinstance(projection, Dense) and self.network.synapses == "conv":
+            weights = dense_weight(projection, source.shape, target.shape)
+            synapse = LavaDense(weights=weights, num_message_bits=bits, name=f"dense {projection.name}", **common)
+        else:
+            # With declared message bits Lava multiplies by the matrix, without it slices the columns of the events: the
+            # same integers for 0 and 1, much slower.
+            weights = sparse_weight(projection, source, target)
+            name = f"sparse {projection.name}"
+            synapse = Sparse(weights=weights, num_message_bits=max(1, bits), name=name, **common)
+        self._add(synapse)
+        messages.flatten().connect(synapse.s_in)
+        synapse.a_out.reshape(target.shape[::-1]).connect(self.inputs[target.name])
+
+
+def _shuffled(port: Any, r: int) -> Any:
+    """``port`` (W, H, C r r) as (r W, r H, C) in the order of torch.pixel_shuffle: virtual ports, no time."""
+    if r == 1:
+        return port
+    width, height, channels = port.shape
+    parts = port.reshape((width, height, channels // (r * r), r, r))  # ..., channel, vertical, horizontal
+    return parts.transpose((0, 4, 1, 3, 2)).reshape((width * r, height * r, channels // (r * r)))
