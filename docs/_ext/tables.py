@@ -135,12 +135,10 @@ def energy_tables() -> str:
 
 def cli_reference() -> str:
     """Every command with its options, from the click commands themselves."""
-    group = cli.cli
+    group = cli.main
     blocks = ["(cli)=\n# Command line\n", markdown(inspect.cleandoc(group.help or ""))]
-    for name in group.list_commands(click.Context(group)):
-        command = group.get_command(click.Context(group), name)
-        if command is None or command.hidden:
-            continue
+    for name in cli.COMMANDS:
+        command = group.load(name)
         context = click.Context(command, info_name=f"spikegen {name}")
         lines = [f"## spikegen {name}", "", markdown(inspect.cleandoc(command.help or "")), ""]
         lines += ["```text", context.command.get_usage(context).removeprefix("Usage: "), "```", ""]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from spikegen.cli._program import read_program
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,7 +23,7 @@ _IMAGES, _STEPS = 4, 5  # the small run
 
 
 @click.command()
-@click.argument("program_file", metavar="PROGRAM", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PROGRAM")
 @click.option(
     "--counts",
     "counts_file",
@@ -40,7 +42,7 @@ _IMAGES, _STEPS = 4, 5  # the small run
 @click.option("--steps", type=click.IntRange(min=1), help="DDIM steps of that small run, default 5.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of that small run, default 0.")
 def report(
-    program_file: Path,
+    source: str,
     counts_file: Path | None,
     by: str,
     json_file: Path | None,
@@ -55,7 +57,6 @@ def report(
     from rich.console import Console
 
     from spikegen.energy import build_report
-    from spikegen.program import load
     from spikegen.runtime import read_counts
     from spikegen.runtime.files import check_output, write_output
 
@@ -67,7 +68,7 @@ def report(
     if json_file is not None and not to_stdout:
         check_output(json_file)
     console = Console(stderr=to_stdout, highlight=False, markup=False)  # names may hold brackets
-    program = load(program_file)
+    program = read_program(source, console.print)
     if counts_file is None:
         n, k, s = images or _IMAGES, steps or _STEPS, seed or 0
         console.print(f"No --counts: counting {n} images x {k} DDIM steps, seed {s}, on the simulator.")

@@ -56,7 +56,7 @@ def _run(*arguments: object) -> Result:
 def test_tables(program_file: Path, counts_file: Path) -> None:
     result = _run(program_file, "--counts", counts_file)
     assert result.exit_code == 0, result.output
-    assert "tiny[red], T = 2, 3 samples x 2 steps: per evaluation, by population" in result.output
+    assert "tiny[red], T = 2, 3 samples x 2 steps: per evaluation, by population" in " ".join(result.output.split())
     lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
     # 4 neurons x 2 timesteps fire: 8 events, rate 1, one synapse each
     assert [cell.strip() for cell in lines["a"].split("│")[2:-1]] == ["Lif", "4", "8", "1.000", "8"]
