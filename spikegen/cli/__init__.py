@@ -1,0 +1,53 @@
+"""The command line. `spikegen --help` imports neither torch nor Lava nor numpy: a command is loaded when it is run."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from spikegen import __version__
+from spikegen.cli._lazy import LazyCommand, LazyGroup
+
+COMMANDS: dict[str, LazyCommand] = {
+    "train": LazyCommand(
+        "spikegen.cli.train",
+        "train",
+        "Train a spiking model.",
+        "spikegen train digits-unet -o runs/digits",
+    ),
+    "export": LazyCommand(
+        "spikegen.cli.export",
+        "export",
+        "Lower a checkpoint to an integer Program.",
+        "spikegen export digits-unet -o digits.h5",
+    ),
+    "inspect": LazyCommand(
+        "spikegen.cli.inspect",
+        "inspect",
+        "Show what a Program consists of and how it was made.",
+        "spikegen inspect digits.h5",
+    ),
+    "verify": LazyCommand(
+        "spikegen.cli.verify",
+        "verify",
+        "Compare simulator, SLAYER and Lava spike by spike.",
+        "spikegen verify digits.h5",
+    ),
+    "sample": LazyCommand(
+        "spikegen.cli.sample",
+        "sample",
+        "Generate images with a Program.",
+        "spikegen sample digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o digits.png --counts counts.json",
+    ),
+    "report": LazyCommand(
+        "spikegen.cli.report",
+        "report",
+        "Count operations and estimate their energy.",
+        "spikegen report digits.h5 --counts counts.json",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, epilog="Example:\n\nspikegen sample digits-unet -n 16 -o digits.png")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Spiking generative models, from PyTorch to the Lava simulator and Loihi 2."""
