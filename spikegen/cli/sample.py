@@ -80,7 +80,7 @@ class _Outputs:
     "--backend", type=click.Choice(_BACKENDS), default="simulator", show_default=True, help="Where the network runs."
 )
 @click.option("--synapses", type=click.Choice(_SYNAPSES), help="How Lava holds the synapses; default sparse.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation, default all; changes no result.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result.")
 @click.option("--npy", type=click.Path(path_type=Path), help="Write the images as float64 [N, C, H, W] in [-1, 1].")
 @click.option("--counts", type=click.Path(path_type=Path), help="Write the counts for `spikegen report`, JSON.")
 @click.option(
@@ -112,11 +112,12 @@ def sample(
     from rich.console import Console
 
     from spikegen.runtime import Session, open_target
+    from spikegen.runtime.backends import default_batch
     from spikegen.runtime.images import check_channels
 
     if synapses is not None and backend != "lava":
         raise click.UsageError(f"--synapses is an option of the backend lava, not of {backend}")
-    batch = min(batch or images, images)
+    batch = default_batch(backend, images) if batch is None else min(batch, images)
     outputs = _Outputs(output, npy, counts, state)
     outputs.check(source)
     errors = Console(stderr=True, highlight=False)

@@ -32,13 +32,23 @@ BACKENDS: dict[str, Callable[[Program, int, str], Target]] = {
 }
 
 
+# Images per evaluation where nobody chooses: enough to keep a pipeline filled, few enough for memory and progress.
+BATCH_MAX = {"simulator": 64, "lava": 32}
+
+
+def default_batch(backend: str, images: int) -> int:
+    """Images per evaluation, so that ``images`` are evaluated in equal parts of at most ``BATCH_MAX[backend]``."""
+    parts = -(-images // BATCH_MAX[backend])
+    return -(-images // parts)
+
+
 def open_target(backend: str, program: Program, *, images: int, synapses: str = "sparse") -> Target:
     """Build ``program`` on a backend; the caller closes the target.
 
     Args:
         backend: key of :data:`BACKENDS`.
         program: a valid Program.
-        images: images of every evaluation (Lava processes are built for a fixed number).
+        images: images of an evaluation (Lava processes are built for a number; fewer take as long).
         synapses: "sparse" or "conv", how Lava holds the synapses; other backends have one way only.
 
     Raises:

@@ -27,6 +27,7 @@ from spikegen.runtime.backends import SYNAPSES
 from spikegen.runtime.state import save_state
 from spikegen.simulator import Simulator
 from tests.runtime.programs import STEPS, tiny
+from tests.runtime.test_session import Broken
 
 
 @pytest.fixture
@@ -124,6 +125,28 @@ def test_interrupted_by_a_signal(folder: Path) -> None:
     assert process.returncode == 130
     assert errors.decode().rstrip().endswith("Interrupted.")
     assert names(folder) == ["run.state", "tiny.h5"]
+
+
+def test_a_target_that_fails_leaves_no_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Broken(tiny(), 2)
+    closed: list[bool] = []
+    monkeypatch.setattr(target, "close", lambda: closed.append(True))
+    monkeypatch.setattr("spikegen.runtime.open_target", lambda *_, **__: target)
+    result = run("tiny.h5", "-n", 2, "--steps", 4, "-o", "a.png", "--npy", "a.npy", "--counts", "a.json")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Error: a process ended\n")
+    assert closed
+    assert names(folder) == ["tiny.h5"]
+
+
+@pytest.mark.lava
+def test_lava_and_the_simulator_write_the_same_files(folder: Path) -> None:
+    for backend in BACKENDS:
+        files = ("-o", f"{backend}.png", "--npy", f"{backend}.npy", "--counts", f"{backend}.json")
+        result = run("tiny.h5", "-n", 3, "--batch", 2, "--steps", 3, "--backend", backend, *files, "--quiet")
+        assert result.exit_code == 0, result.output
+    for suffix in ("png", "npy", "json"):
+        assert Path(f"lava.{suffix}").read_bytes() == Path(f"simulator.{suffix}").read_bytes()
 
 
 def test_a_checkpoint_is_exported_on_the_fly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spikegen
+from spikegen.errors import BackendError, ConfigError
+from spikegen.exporters.lava import target as lava_target
+from spikegen.runtime import BACKENDS, backends, open_target
+from spikegen.runtime.backends import BATCH_MAX, default_batch
+from spikegen.simulator import Simulator
+from tests.runtime.programs import tiny
+
+
+def test_the_simulator_is_the_embedded_target() -> None:
+    assert isinstance(open_target("simulator", tiny(), images=3), Simulator)
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="backend 'loihi3' is unknown; known are lava, simulator"):
+        open_target("loihi3", tiny(), images=1)
+    with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are sparse, conv"):
+        open_target("lava", tiny(), images=1, synapses="dense")
+
+
+def test_an_exporter_that_cannot_be_imported_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spikegen.exporters.lava", None)
+    with pytest.raises(BackendError, match=r"cannot be imported .*pip install 'spikegen\[lava\]'"):
+        open_target("lava", tiny(), images=1)
+
+
+def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:
+    assert backends.SYNAPSES == lava_target.SYNAPSES
+
+
+def test_default_batches_are_equal_parts() -> None:
+    assert BATCH_MAX.keys() == BACKENDS.keys()
+    assert [default_batch("lava", n) for n in (1, 16, 32, 33, 64, 100)] == [1, 16, 32, 17, 32, 25]
+
+
+def test_the_runtime_needs_neither_torch_nor_lava() -> None:
+    script = (
+        "import sys, spikegen.runtime, spikegen.diffusion; print([m for m in ('torch', 'lava') if m in sys.modules])"
+    )
+    root = Path(spikegen.__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    assert result.stdout.strip() == "[]"
