@@ -8,8 +8,8 @@ import io
 import torch
 from torch import Tensor, nn
 
-# lava-dl's SLAYER prints its JIT settings when it is imported on some machines; a library must stay silent.
-with contextlib.redirect_stdout(io.StringIO()):
+# lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     from lava.lib.dl.slayer.neuron import cuba
 
 # lava-dl `slayer/neuron/cuba.py` multiplies tau_grad by TAU_RHO_MULT = 100 and scale_grad by SCALE_RHO_MULT = 0.1.

@@ -1,0 +1,63 @@
+"""Calibration data: real images noised to several diffusion steps, and the firing rates they cause in the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from spikegen.diffusion.schedule import alphas_cumprod
+from spikegen.models.neuron import SpikingNeuron
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Noised images and their diffusion steps.
+
+    Attributes:
+        images: float64 [N, C, H, W].
+        steps: int64 [N], the diffusion step of each image.
+    """
+
+    images: npt.NDArray[np.float64]
+    steps: npt.NDArray[np.int64]
+
+
+def noised(
+    images: npt.NDArray[np.float32], schedule: str, diffusion_steps: int, steps: list[int], count: int, seed: int
+) -> Calibration:
+    """``count`` images at each of ``steps``: ``sqrt(abar) x + sqrt(1 - abar) noise`` (DDPM, arXiv 2006.11239, Eq. 4)."""
+    rng = np.random.default_rng(seed)
+    chosen = np.repeat(np.array(steps, dtype=np.int64), count)
+    clean = images[rng.integers(len(images), size=len(chosen))].astype(np.float64)
+    alpha = alphas_cumprod(schedule, diffusion_steps)[chosen][:, None, None, None]
+    return Calibration(np.sqrt(alpha) * clean + np.sqrt(1 - alpha) * rng.standard_normal(clean.shape), chosen)
+
+
+def record_spikes(model: nn.Module, data: Calibration) -> tuple[Mapping[str, npt.NDArray[np.int32]], npt.NDArray[np.float64]]:
+    """Spikes of every neuron layer of ``model`` and its output.
+
+    Returns:
+        layer -> int32 [N, T, C, H, W], and the predicted noise float64 [N, C, H, W].
+    """
+    spikes: dict[str, npt.NDArray[np.int32]] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, SpikingNeuron):
+
+            def keep(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+                by_time = output.unflatten(0, (layer.timesteps, -1)).transpose(0, 1)
+                spikes[name] = by_time.to(torch.int32).numpy()
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            output = model(torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return spikes, output.double().numpy()

@@ -1,0 +1,329 @@
+"""Pass: compose every linear path between two populations into one kernel, or break it with a Relay.
+
+A value of the layer graph is a list of channel *blocks*; a block is a sum of kernels applied to populations, plus a bias.
+Concatenation only lists blocks: a neuron on a concatenation becomes one population per block, a convolution splits its kernel
+along the input channels. Two neurons of equal parameters on one block fire alike and become one population, which is what makes
+the skips of a U-Net cost a projection only.
+
+A real-valued stream that several layers read (the residual stream) can be composed, so that every reader receives the spikes of
+every contributor, or be computed once in a Relay, whose graded messages the readers receive. :func:`compose_linear` tries each
+stream both ways and keeps what costs fewer operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from spikegen.errors import LoweringError
+from spikegen.lowering import kernels
+from spikegen.lowering.graph import (
+    AddOp,
+    ConcatOp,
+    ConditionOp,
+    ConvOp,
+    FloatArray,
+    InputOp,
+    LayerGraph,
+    NeuronOp,
+    Op,
+    ReadoutOp,
+    Shape,
+    UpsampleOp,
+)
+from spikegen.lowering.kernels import Kernel
+from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection, zero_bias
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One decision about a real-valued value that several layers read.
+
+    Attributes:
+        name: the operation that makes the value.
+        readers: how many operations read it.
+        relay: True if a Relay was chosen.
+        composed_operations, relay_operations: estimated operations of one evaluation of the whole network with each choice
+            (all earlier streams as decided). NaN where a Relay was the only exact way.
+    """
+
+    name: str
+    readers: int
+    relay: bool
+    composed_operations: float
+    relay_operations: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Channels of a value: ``sum_k kernel_k(source_k) + bias (+ table[k])``."""
+
+    shape: Shape
+    terms: tuple[tuple[str, Kernel], ...]
+    bias: FloatArray
+    table: FloatArray | None = None
+
+    @property
+    def is_messages(self) -> bool:
+        """Nothing but the messages of one node."""
+        return len(self.terms) == 1 and self.terms[0][1].weight is None and not self.bias.any() and self.table is None
+
+
+class _InexactError(Exception):
+    """Composing is not exact here; a Relay at value ``name`` is needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+
+def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[FloatNetwork, list[Stream]]:
+    """Populations and composed kernels of ``graph`` (without norms), and the decision for each stream.
+
+    Args:
+        graph: folded layer graph.
+        rates: neuron layer -> mean spikes per neuron and timestep, measured on calibration data.
+
+    Raises:
+        LoweringError: a path that neither composing nor a Relay can express exactly.
+    """
+    relays: set[str] = set()
+    streams: list[Stream] = []
+
+    def build(chosen: set[str]) -> FloatNetwork:
+        while True:
+            try:
+                return _Composer(graph, chosen).network()
+            except _InexactError as inexact:
+                if inexact.name in chosen:
+                    raise LoweringError(
+                        f"{inexact.name}: a value with a bias feeds a layer that reads across the border; neither a "
+                        "composed kernel nor a relay is exact there; put a neuron between them or drop the bias"
+                    ) from inexact
+                chosen.add(inexact.name)
+                relays.add(inexact.name)
+                streams.append(Stream(inexact.name, len(graph.consumers(inexact.name)), True, math.nan, math.nan))
+
+    best = build(set(relays))
+    cost = best.operations(rates)
+    for op in graph.ops:
+        readers = graph.consumers(op.name)
+        if op.name in relays or len(readers) < 2 or not isinstance(op, AddOp | ConvOp | ConditionOp | UpsampleOp):
+            continue
+        candidate = build(relays | {op.name})
+        relay_cost = candidate.operations(rates)
+        streams.append(Stream(op.name, len(readers), relay_cost < cost, cost, relay_cost))
+        if relay_cost < cost:
+            relays.add(op.name)
+            best, cost = candidate, relay_cost
+    return best, streams
+
+
+class _Composer:
+    """One walk over the layer graph with a fixed choice of relays."""
+
+    def __init__(self, graph: LayerGraph, relays: set[str]) -> None:
+        self.graph = graph
+        self.relays = relays
+        self.values: dict[str, list[_Block]] = {}
+        self.populations: list[FloatPopulation] = []
+        self.projections: list[FloatProjection] = []
+        self.neurons: dict[tuple[int, float, int, int], _Block] = {}
+        self.keep: list[_Block] = []  # blocks whose id() is a key of `neurons` must stay alive
+
+    def network(self) -> FloatNetwork:
+        handlers: dict[type[Op], Any] = {
+            ConvOp: self._conv,
+            AddOp: self._add,
+            ConditionOp: self._condition,
+            ConcatOp: lambda op: [block for name in op.inputs for block in self.values[name]],
+            UpsampleOp: self._upsample,
+            NeuronOp: self._neuron,
+            ReadoutOp: self._readout,
+        }
+        for op in self.graph.ops:
+            if isinstance(op, InputOp):
+                self.values[op.name] = [_Block(op.shape, ((op.name, Kernel()),), zero_bias(op.shape))]
+                continue
+            blocks = handlers[type(op)](op)
+            if op.name in self.relays:
+                blocks = [self._relay(op.name, index, block) for index, block in enumerate(blocks)]
+            self.values[op.name] = blocks
+        return self._pruned(FloatNetwork(
+            self.graph.timesteps, self.graph.steps, self.graph.ops[0].shape, tuple(self.populations), tuple(self.projections)
+        ))
+
+    def _conv(self, op: ConvOp) -> list[_Block]:
+        blocks = self.values[op.inputs[0]]
+        groups = op.groups
+        weight = op.weight
+        if len(blocks) > 1:
+            weight, groups = kernels.dense_weight(weight, groups), 1
+        result = _Block(op.shape, (), op.bias)
+        start = 0
+        for block in blocks:
+            part = weight if len(blocks) == 1 else weight[:, start : start + block.shape[0]]
+            start += block.shape[0]
+            terms = []
+            for source, kernel in block.terms:
+                composed = (
+                    kernels.after_identity(kernel, op, part, groups)
+                    if kernel.weight is None
+                    else kernels.after_conv(kernel, op, part, groups)
+                )
+                if composed is None:
+                    raise _InexactError(op.inputs[0])
+                terms.append((source, composed))
+            bias, table = block.bias, block.table
+            if bias.any() or table is not None:
+                if op.weight.shape[2:] != (1, 1) or op.padding != (0, 0):
+                    raise _InexactError(op.inputs[0])
+                mix = kernels.dense_weight(part, groups)[:, :, 0, 0]
+                bias, table = mix @ bias, None if table is None else table @ mix.T
+            else:
+                bias = zero_bias(op.shape)
+            result = _sum(result, _Block(op.shape, tuple(terms), bias, table))
+        return [result]
+
+    def _add(self, op: AddOp) -> list[_Block]:
+        left, right = (self.values[name] for name in op.inputs)
+        if [block.shape for block in left] != [block.shape for block in right]:
+            left, right = _resplit(left, right), _resplit(right, left)
+        return [_sum(a, b) for a, b in zip(left, right, strict=True)]
+
+    def _condition(self, op: ConditionOp) -> list[_Block]:
+        start, blocks = 0, []
+        for block in self.values[op.inputs[0]]:
+            table = op.table[:, start : start + block.shape[0]]
+            start += block.shape[0]
+            blocks.append(_sum(block, _Block(block.shape, (), zero_bias(block.shape), table)))
+        return blocks
+
+    def _upsample(self, op: UpsampleOp) -> list[_Block]:
+        blocks = []
+        for block in self.values[op.inputs[0]]:
+            terms = []
+            for source, kernel in block.terms:
+                enlarged = kernels.then_upsample(kernel, op.factor)
+                if enlarged is None:
+                    raise _InexactError(op.inputs[0])
+                terms.append((source, enlarged))
+            blocks.append(replace(block, shape=(block.shape[0], *op.shape[1:]), terms=tuple(terms)))
+        return blocks
+
+    def _neuron(self, op: NeuronOp) -> list[_Block]:
+        start, blocks = 0, []
+        for block in self.values[op.inputs[0]]:
+            key = (id(block), op.threshold, op.du, op.dv)
+            if key not in self.neurons:
+                self.keep.append(block)
+                name = op.name if start == 0 and block.shape == op.shape else f"{op.name}[{start}:{start + block.shape[0]}]"
+                self._population(
+                    FloatPopulation(
+                        name, block.shape, block.bias, block.table, (op.threshold, op.du, op.dv), None, op.name, start
+                    ),
+                    block,
+                )
+                self.neurons[key] = _Block(block.shape, ((name, Kernel()),), zero_bias(block.shape))
+            blocks.append(self.neurons[key])
+            start += block.shape[0]
+        return blocks
+
+    def _readout(self, op: ReadoutOp) -> list[_Block]:
+        for index, block in enumerate(self.values[op.inputs[0]]):
+            if block.table is not None:
+                raise LoweringError(f"{op.name}: a readout cannot depend on the diffusion step other than through neurons")
+            name = op.name if index == 0 else f"{op.name}:{index}"
+            self._population(FloatPopulation(name, block.shape, block.bias, weights=op.weights), block)
+        return []
+
+    def _relay(self, name: str, index: int, block: _Block) -> _Block:
+        """The same block, its currents taken from a Relay. The bias travels with the block: a Relay has none."""
+        if block.is_messages:
+            return block
+        name = f"{name}:relay" if index == 0 else f"{name}:relay{index}"
+        self._population(FloatPopulation(name, block.shape, zero_bias(block.shape)), block)
+        return replace(block, terms=((name, Kernel()),))
+
+    def _population(self, population: FloatPopulation, block: _Block) -> None:
+        if not block.terms:
+            raise LoweringError(f"{population.name}: it receives nothing but a constant")
+        self.populations.append(population)
+        seen: dict[str, int] = {}
+        for source, kernel in block.terms:
+            index = seen[source] = seen.get(source, -1) + 1
+            name = f"{source}->{population.name}" + (f":{index}" if index else "")
+            self.projections.append(FloatProjection(name, source, population.name, _materialised(kernel, block.shape[0])))
+
+    def _pruned(self, network: FloatNetwork) -> FloatNetwork:
+        """Without populations that no readout hears."""
+        needed = {p.name for p in network.populations if p.weights is not None}
+        if not needed:
+            raise LoweringError("the model has no readout; end it with a MembraneReadout")
+        for population in reversed(network.populations):
+            if population.name in needed:
+                needed.update(p.source for p in network.projections if p.target == population.name)
+        return replace(
+            network,
+            populations=tuple(p for p in network.populations if p.name in needed),
+            projections=tuple(p for p in network.projections if p.target in needed),
+        )
+
+
+def _materialised(kernel: Kernel, channels: int) -> Kernel:
+    """The identity written as a 1x1 convolution with one channel per group."""
+    if kernel.weight is not None:
+        return kernel
+    weight = np.repeat(kernels.identity_weight(channels), kernel.upsample**2, axis=0)
+    return Kernel(weight, groups=channels, shuffle=kernel.upsample)
+
+
+def _sum(a: _Block, b: _Block) -> _Block:
+    """Sum of two blocks; kernels from one source are merged where their geometry allows it."""
+    terms = list(a.terms)
+    for source, kernel in b.terms:
+        for index, (other, known) in enumerate(terms):
+            merged = kernels.add_kernels(known, kernel) if other == source else None
+            if merged is not None:
+                terms[index] = (source, merged)
+                break
+        else:
+            terms.append((source, kernel))
+    tables = [block.table for block in (a, b) if block.table is not None]
+    table = np.sum(tables, axis=0) if tables else None
+    return _Block(a.shape, tuple(terms), a.bias + b.bias, table)
+
+
+def _resplit(blocks: list[_Block], other: list[_Block]) -> list[_Block]:
+    """``blocks`` cut so that its channel boundaries include those of ``other``."""
+    cuts = sorted({*_boundaries(blocks), *_boundaries(other)})
+    result, start = [], 0
+    for block in blocks:
+        stop = start + block.shape[0]
+        inside = [cut for cut in cuts if start < cut < stop]
+        edges = [start, *inside, stop]
+        for low, high in zip(edges, edges[1:], strict=False):
+            result.append(block if not inside else _channels(block, low - start, high - start))
+        start = stop
+    return result
+
+
+def _boundaries(blocks: list[_Block]) -> list[int]:
+    return [int(edge) for edge in np.cumsum([block.shape[0] for block in blocks])]
+
+
+def _channels(block: _Block, low: int, high: int) -> _Block:
+    """Channels low..high of a block, as 1x1 selections of its sources where they are identities."""
+    terms = []
+    for source, kernel in block.terms:
+        if kernel.weight is None or kernel.groups != 1:
+            weight = kernels.dense_weight(_materialised(kernel, block.shape[0]).weight, block.shape[0]) if kernel.weight is None else kernels.dense_weight(kernel.weight, kernel.groups)
+            kernel = Kernel(weight, kernel.stride, kernel.padding, kernel.dilation, 1, max(kernel.shuffle, kernel.upsample))
+        pixels = kernel.shuffle**2
+        terms.append((source, replace(kernel, weight=kernel.weight[low * pixels : high * pixels])))
+    table = None if block.table is None else block.table[:, low:high]
+    return _Block((high - low, *block.shape[1:]), tuple(terms), block.bias[low:high], table)

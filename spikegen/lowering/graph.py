@@ -1,0 +1,115 @@
+"""The layer graph: a traced model as a list of float operations. The first three passes rewrite it.
+
+Values are named by the operation that makes them. SNN time is implicit: every operation but the neuron and the readout is
+applied to each of the T timesteps alike. Shapes are (C, H, W).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Shape: TypeAlias = tuple[int, int, int]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """An operation. ``name`` is the dotted path of the source module, ``inputs`` the names of the values it reads."""
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class InputOp(Op):
+    """The real-valued input image, repeated at every timestep."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConvOp(Op):
+    """Correlation with ``weight`` float64 [out, in / groups, kh, kw] plus ``bias`` float64 [out]."""
+
+    weight: FloatArray
+    bias: FloatArray
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class NormOp(Op):
+    """Per-channel ``scale * x + shift`` (BatchNorm in evaluation mode), float64 [C] each."""
+
+    scale: FloatArray
+    shift: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class UpsampleOp(Op):
+    """Nearest-neighbour upsampling by an integer ``factor``."""
+
+    factor: int
+
+
+@dataclass(frozen=True, eq=False)
+class AddOp(Op):
+    """Sum of two values of one shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConcatOp(Op):
+    """Channel concatenation."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionOp(Op):
+    """Adds ``table[k]`` to every pixel at diffusion step k; float64 [K, C]."""
+
+    table: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronOp(Op):
+    """A CUBA population: real threshold, and Loihi's integer decays (``du`` 0..4095 with Loihi's offset of 1, ``dv`` 0..4095)."""
+
+    threshold: float
+    du: int
+    dv: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReadoutOp(Op):
+    """Weighted sum over time by the host; ``weights`` float64 [T]."""
+
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """A traced model.
+
+    Attributes:
+        timesteps: T.
+        steps: K, diffusion steps of the conditioning.
+        ops: in topological order; the first is the input.
+    """
+
+    timesteps: int
+    steps: int
+    ops: tuple[Op, ...]
+
+    def consumers(self, name: str) -> list[Op]:
+        """The operations that read value ``name``."""
+        return [op for op in self.ops if name in op.inputs]
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass through every convolution, borders counted as in a dense ANN (padding included)."""
+        return sum(
+            op.weight.size * op.shape[1] * op.shape[2] for op in self.ops if isinstance(op, ConvOp)
+        )

@@ -1,0 +1,130 @@
+"""The table of supported layers. It drives the tracer, the tests and the support matrix of the docs.
+
+A handler turns one traced call into one operation. It receives the module (None for a function), the operations of its inputs
+and a :class:`Call`, and raises :class:`LoweringError` where a parameter is not supported.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from spikegen.errors import LoweringError
+from spikegen.lowering.graph import AddOp, ConcatOp, ConvOp, FloatArray, NeuronOp, NormOp, Op, ReadoutOp, Shape, UpsampleOp
+from spikegen.models.neuron import SpikingNeuron
+from spikegen.models.unet import DirectCoding, MembraneReadout
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call in the traced graph: its dotted name and its keyword arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+Handler = Callable[[Any, Sequence[Op], Call], Op]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the support matrix."""
+
+    handler: Handler
+    becomes: str
+
+
+def _array(tensor: torch.Tensor) -> FloatArray:
+    return tensor.detach().double().numpy()
+
+
+def _refuse(call: Call, what: str) -> LoweringError:
+    return LoweringError(f"{call.name}: {what}")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[1])) if isinstance(value, tuple | list) else (int(value), int(value))
+
+
+def _conv2d(module: nn.Conv2d, inputs: Sequence[Op], call: Call) -> Op:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise _refuse(call, f"padding {module.padding!r} with mode {module.padding_mode!r}; use integers and zeros")
+    stride, padding, dilation = _pair(module.stride), _pair(module.padding), _pair(module.dilation)
+    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(inputs[0].shape[1:], _pair(module.kernel_size), stride, padding, dilation, strict=True)
+    ]
+    shape = (module.out_channels, size[0], size[1])
+    weight = _array(module.weight)
+    return ConvOp(call.name, (inputs[0].name,), shape, weight, _array(bias), stride, padding, dilation, module.groups)
+
+
+def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
+    if module.running_mean is None or module.running_var is None:
+        raise _refuse(call, "BatchNorm without running statistics cannot be folded; use track_running_stats=True")
+    gain = _array(module.weight) if module.affine else np.ones(module.num_features)
+    shift = _array(module.bias) if module.affine else np.zeros(module.num_features)
+    scale = gain / np.sqrt(_array(module.running_var) + module.eps)
+    return NormOp(call.name, (inputs[0].name,), inputs[0].shape, scale, shift - _array(module.running_mean) * scale)
+
+
+def _upsample(module: nn.Upsample, inputs: Sequence[Op], call: Call) -> Op:
+    factor = module.scale_factor
+    if module.mode != "nearest" or not isinstance(factor, int | float) or factor != int(factor):
+        raise _refuse(call, f"upsampling mode {module.mode!r}, factor {factor}; use nearest with one integer scale_factor")
+    c, h, w = inputs[0].shape
+    return UpsampleOp(call.name, (inputs[0].name,), (c, h * int(factor), w * int(factor)), int(factor))
+
+
+def _neuron(module: SpikingNeuron, inputs: Sequence[Op], call: Call) -> Op:
+    neuron = module.neuron
+    if not neuron.shared_param or neuron.norm is not None or neuron.drop is not None or neuron.graded_spike:
+        raise _refuse(call, "per-channel decays, norm, dropout and graded spikes of a SLAYER neuron are not supported")
+    decay, leak = int(neuron.cx_current_decay), int(neuron.cx_voltage_decay)
+    if not (1 <= decay <= 4096 and 0 <= leak <= 4095):
+        raise _refuse(call, f"decays are {decay}/4096 and {leak}/4096; Loihi takes 1..4096 for the current, 0..4095 for the membrane")
+    return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, float(neuron.threshold), decay - 1, leak)
+
+
+def _same(_module: Any, inputs: Sequence[Op], _call: Call) -> Op:
+    return inputs[0]
+
+
+def _readout(module: MembraneReadout, inputs: Sequence[Op], call: Call) -> Op:
+    return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, np.array(module.weights()))
+
+
+def add_handler(_module: None, inputs: Sequence[Op], call: Call) -> Op:
+    """The sum of two values; the tracer handles a sum with a value of the diffusion step itself."""
+    if len(inputs) != 2 or inputs[0].shape != inputs[1].shape or call.arguments.get("alpha", 1) != 1:
+        raise _refuse(call, "only the sum of two values of one shape is supported")
+    return AddOp(call.name, (inputs[0].name, inputs[1].name), inputs[0].shape)
+
+
+def _concat(_module: None, inputs: Sequence[Op], call: Call) -> Op:
+    if call.arguments.get("dim", 0) != 1:
+        raise _refuse(call, f"concatenation along dimension {call.arguments.get('dim', 0)}; only channels (1) are supported")
+    first: Shape = inputs[0].shape
+    shape = (sum(op.shape[0] for op in inputs), first[1], first[2])
+    return ConcatOp(call.name, tuple(op.name for op in inputs), shape)
+
+
+LAYERS: dict[Any, Layer] = {
+    nn.Conv2d: Layer(_conv2d, "Conv projections (split by source population)"),
+    nn.BatchNorm2d: Layer(_batch_norm, "folded into the convolution before it"),
+    nn.Upsample: Layer(_upsample, "nearest, integer factor: sub-pixel Conv on the small grid"),
+    nn.Identity: Layer(_same, "nothing"),
+    SpikingNeuron: Layer(_neuron, "Lif population (one per concatenated part)"),
+    DirectCoding: Layer(_same, "the Input port, which repeats its frame"),
+    MembraneReadout: Layer(_readout, "Readout, summed by the host"),
+    operator.add: Layer(add_handler, "several projections into one population; bias table if one side depends on the diffusion step only"),
+    torch.add: Layer(add_handler, "as the operator +"),
+    torch.cat: Layer(_concat, "separate populations or projections, along channels"),
+}

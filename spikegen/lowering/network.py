@@ -1,0 +1,88 @@
+"""The float network: populations and projections as in a Program, with real-valued parameters. What composing yields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikegen.lowering.graph import FloatArray, Shape
+from spikegen.lowering.kernels import Kernel, mean_fan_out
+
+
+@dataclass(frozen=True, eq=False)
+class FloatPopulation:
+    """A population before quantisation.
+
+    Attributes:
+        name, shape: as in the Program.
+        bias: float64 [C], real bias per timestep (0 for a relay).
+        table: float64 [K, C] added at diffusion step k, or None.
+        neuron: (threshold, du, dv) of a Lif; None for a relay or readout.
+        weights: float64 [T] of a readout; None otherwise.
+        origin, origin_start: the source layer and the first of its channels (Lif).
+    """
+
+    name: str
+    shape: Shape
+    bias: FloatArray
+    table: FloatArray | None = None
+    neuron: tuple[float, int, int] | None = None
+    weights: FloatArray | None = None
+    origin: str = ""
+    origin_start: int = 0
+
+    @property
+    def is_relay(self) -> bool:
+        """Stateless graded relay."""
+        return self.neuron is None and self.weights is None
+
+
+@dataclass(frozen=True, eq=False)
+class FloatProjection:
+    """A kernel from node ``source`` to population ``target``."""
+
+    name: str
+    source: str
+    target: str
+    kernel: Kernel
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNetwork:
+    """Populations in topological order and the projections between them."""
+
+    timesteps: int
+    steps: int
+    input_shape: Shape
+    populations: tuple[FloatPopulation, ...]
+    projections: tuple[FloatProjection, ...]
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shape of every node."""
+        return {"input": self.input_shape, **{p.name: p.shape for p in self.populations}}
+
+    def operations(self, rates: Mapping[str, float]) -> float:
+        """Estimated synaptic operations of one evaluation, plus one update per relay neuron and timestep.
+
+        Args:
+            rates: origin of a Lif -> mean spikes per neuron and timestep. Graded nodes send at every timestep.
+        """
+        shapes = self.shapes()
+        by_name = {p.name: p for p in self.populations}
+        total = 0.0
+        for projection in self.projections:
+            source = by_name.get(projection.source)
+            rate = 1.0 if source is None or source.is_relay else rates.get(source.origin, 0.5)
+            shape = shapes[projection.source]
+            fan_out = mean_fan_out(projection.kernel, shapes[projection.target], shape)
+            total += rate * math.prod(shape) * fan_out
+        total += sum(math.prod(p.shape) for p in self.populations if p.is_relay)
+        return total * self.timesteps
+
+
+def zero_bias(shape: Shape) -> FloatArray:
+    """A bias of zeros, float64 [C]."""
+    return np.zeros(shape[0])

@@ -1,0 +1,124 @@
+"""Pass: trace a model with torch.fx into a :class:`LayerGraph`; everything that depends on the diffusion step only becomes tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from spikegen.errors import LoweringError
+from spikegen.lowering.graph import ConditionOp, FloatArray, InputOp, LayerGraph, Op, Shape
+from spikegen.lowering.layers import LAYERS, Call, add_handler
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return type(module) in LAYERS or super().is_leaf_module(module, qualified_name)
+
+
+def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGraph:
+    """Trace ``model(x, t)`` in evaluation mode.
+
+    Args:
+        model: a network whose first argument is the image and whose second is the diffusion step.
+        shape: (C, H, W) of the image.
+        timesteps: T.
+        steps: K, diffusion steps 0 .. K - 1.
+
+    Raises:
+        LoweringError: names every layer that :data:`~spikegen.lowering.layers.LAYERS` does not hold.
+    """
+    try:
+        graph = _Tracer().trace(model.eval())
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise LoweringError(f"{type(model).__name__}: the model cannot be traced: {error}") from error
+    modules = dict(model.named_modules())
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    if not 1 <= len(placeholders) <= 2:
+        raise LoweringError(f"{type(model).__name__}: forward must take the image and the diffusion step, not {len(placeholders)} arguments")
+    conditioning = _independent_of(graph, placeholders[0])
+    values: dict[fx.Node, Op] = {placeholders[0]: InputOp("input", (), shape)}
+    tables = _Tables(model, graph, conditioning, timesteps, steps)
+    ops: list[Op] = [values[placeholders[0]]]
+    problems: list[str] = []
+    for node in graph.nodes:
+        if node in conditioning or node.op in ("placeholder", "output"):
+            continue
+        try:
+            op = _lower_call(node, modules, values, tables)
+        except _UnknownLayerError as unknown:
+            problems.append(str(unknown))
+            continue
+        except KeyError:  # an input came from a layer that is already in `problems`
+            continue
+        values[node] = op
+        if all(op is not known for known in ops):
+            ops.append(op)
+    if problems:
+        supported = ", ".join(sorted({getattr(layer, "__name__", str(layer)) for layer in LAYERS}))
+        raise LoweringError("layers that cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}")
+    return LayerGraph(timesteps, steps, tuple(ops))
+
+
+class _UnknownLayerError(Exception):
+    pass
+
+
+def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.Node, Op], tables: _Tables) -> Op:
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    kind: Any = type(module) if module is not None else node.target
+    name = str(node.target) if module is not None else node.name
+    if kind not in LAYERS or node.op == "call_method":
+        raise _UnknownLayerError(f"{name} ({getattr(kind, '__name__', kind)})")
+    operands: list[Any] = list(node.args[0] if isinstance(node.args[0], list | tuple) else node.args)
+    arguments = dict(node.kwargs)
+    if isinstance(node.args[0], list | tuple) and len(node.args) > 1:
+        arguments["dim"] = node.args[1]
+    constant = [operand for operand in operands if operand in tables.nodes]
+    if constant:
+        data = [operand for operand in operands if operand not in tables.nodes]
+        if len(operands) != 2 or not data or LAYERS[kind].handler is not add_handler:
+            raise _UnknownLayerError(f"{name} ({getattr(kind, '__name__', kind)} of the diffusion step; only + is supported)")
+        source = values[data[0]]
+        return ConditionOp(name, (source.name,), source.shape, tables.table(constant[0], source.shape[0]))
+    call = Call(name, arguments)
+    return LAYERS[kind].handler(module, [values[operand] for operand in operands if isinstance(operand, fx.Node)], call)
+
+
+def _independent_of(graph: fx.Graph, image: fx.Node) -> set[fx.Node]:
+    """Nodes whose value does not depend on ``image``: the diffusion step and what is computed from it."""
+    dependent = {image}
+    for node in graph.nodes:
+        if any(source in dependent for source in node.all_input_nodes):
+            dependent.add(node)
+    return {node for node in graph.nodes if node not in dependent and node.op != "output"}
+
+
+class _Tables:
+    """Evaluates the part of the graph that depends on the diffusion step only, for all steps at once."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph, nodes: set[fx.Node], timesteps: int, steps: int) -> None:
+        self.nodes = nodes
+        self.timesteps, self.steps = timesteps, steps
+        self._values: dict[fx.Node, Any] = {}
+        if not nodes:
+            return
+        interpreter = fx.Interpreter(fx.GraphModule(model, graph))
+        with torch.no_grad():
+            for node in graph.nodes:
+                if node in nodes:
+                    interpreter.env = self._values
+                    self._values[node] = torch.arange(steps) if node.op == "placeholder" else interpreter.run_node(node)
+
+    def table(self, node: fx.Node, channels: int) -> FloatArray:
+        """The value of ``node`` as float64 [K, channels]; it must be the same at every timestep and pixel."""
+        value = self._values[node]
+        expected = (self.timesteps * self.steps, channels, 1, 1)
+        if tuple(value.shape) != expected:
+            raise LoweringError(f"{node.name}: conditioning has shape {tuple(value.shape)}, expected {expected} (one bias per channel)")
+        per_step = value.double().numpy().reshape(self.timesteps, self.steps, channels)
+        if not np.array_equal(per_step, np.broadcast_to(per_step[:1], per_step.shape)):
+            raise LoweringError(f"{node.name}: conditioning differs between timesteps")
+        return np.array(per_step[0])

@@ -1,0 +1,9 @@
+"""Spiking networks on SLAYER neurons, and their checkpoints."""
+
+from spikegen.models.checkpoint import SHIPPED as SHIPPED
+from spikegen.models.checkpoint import Checkpoint as Checkpoint
+from spikegen.models.checkpoint import load_checkpoint as load_checkpoint
+from spikegen.models.checkpoint import save_checkpoint as save_checkpoint
+from spikegen.models.neuron import SpikingNeuron as SpikingNeuron
+from spikegen.models.unet import SpikingUNet as SpikingUNet
+from spikegen.models.unet import UNetConfig as UNetConfig

@@ -1,0 +1,156 @@
+"""Checkpoints: a folder with ``model.safetensors`` (float32 weights) and ``config.json``. No pickle is ever read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from spikegen.atomic import write_atomically
+from spikegen.errors import CheckpointError, ConfigError
+from spikegen.models.unet import SpikingUNet, UNetConfig
+
+FORMAT, SCHEMA = "spikegen-checkpoint", 1
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+CONFIG_BYTES_MAX = 1 << 20
+WEIGHTS_BYTES_MAX = 1 << 32
+SHIPPED = ("digits-unet",)
+ARCHITECTURES: dict[str, tuple[type[UNetConfig], type[SpikingUNet]]] = {"unet": (UNetConfig, SpikingUNet)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what belongs to it.
+
+    Attributes:
+        model: the network in evaluation mode.
+        architecture: key of :data:`ARCHITECTURES`.
+        beta_schedule: noise schedule it was trained with.
+        dataset: data set it was trained on.
+        training: record of the training run (never needed to use the model).
+        source: the name or path it was loaded from.
+        digest: SHA-256 of the weights file.
+    """
+
+    model: SpikingUNet
+    architecture: str
+    beta_schedule: str
+    dataset: str
+    training: Mapping[str, Any]
+    source: str = ""
+    digest: str = ""
+
+
+def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` into ``folder`` (made if missing), each file to a temporary name and then renamed."""
+    folder = Path(folder)
+    config = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "architecture": checkpoint.architecture,
+        "model": dataclasses.asdict(checkpoint.model.config),
+        "beta_schedule": checkpoint.beta_schedule,
+        "dataset": checkpoint.dataset,
+        "training": dict(checkpoint.training),
+    }
+    weights = {name: tensor.contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WEIGHTS_FILE, safetensors.torch.save(weights))
+        write_atomically(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error.strerror or error}") from error
+
+
+def locate(source: str | os.PathLike[str]) -> Path:
+    """The folder of checkpoint ``source``: a shipped name (``digits-unet``) or a path."""
+    if str(source) in SHIPPED:
+        return Path(str(resources.files("spikegen.models"))) / "checkpoints" / str(source)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{source}: there is no such checkpoint folder, and it is no shipped model ({', '.join(SHIPPED)})"
+        )
+    return folder
+
+
+def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
+    """Load a checkpoint by path or shipped name; the model is in evaluation mode.
+
+    Raises:
+        CheckpointError: missing or damaged files, a pickle, unknown fields, or tensors that do not match the configuration.
+    """
+    folder = locate(source)
+    config = _read_config(folder / CONFIG_FILE)
+    try:
+        config_type, model_type = ARCHITECTURES[config["architecture"]]
+        sizes = dict(config["model"])
+        sizes["multipliers"] = tuple(sizes["multipliers"])
+        model = model_type(config_type(**sizes))
+        beta_schedule, dataset = str(config["beta_schedule"]), str(config["dataset"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: not a valid configuration: {error}") from error
+    digest = _load_weights(folder / WEIGHTS_FILE, model)
+    model.eval()
+    return Checkpoint(
+        model, config["architecture"], beta_schedule, dataset, config.get("training", {}), str(source), digest
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the checkpoint has no {CONFIG_FILE}")
+    if path.stat().st_size > CONFIG_BYTES_MAX:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, a configuration has at most {CONFIG_BYTES_MAX}")
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: not a {FORMAT} of schema {SCHEMA}")
+    return config
+
+
+def _load_weights(path: Path, model: nn.Module) -> str:
+    """Copy the tensors of ``path`` into ``model``; returns the SHA-256 of the file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: the checkpoint has no {WEIGHTS_FILE}")
+    if path.stat().st_size > WEIGHTS_BYTES_MAX:
+        raise CheckpointError(f"{path}: {path.stat().st_size} bytes, limit is {WEIGHTS_BYTES_MAX}")
+    data = path.read_bytes()
+    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise CheckpointError(
+            f"{path}: this is a pickle (torch.save), which can run code when it is read; save it with safetensors"
+        )
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file (truncated or damaged): {error}") from error
+    expected = model.state_dict()
+    problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
+    problems += [f"{name}: unknown" for name in tensors.keys() - expected.keys()]
+    problems += [
+        f"{name}: shape {tuple(tensors[name].shape)}, the configuration needs {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    problems += [
+        f"{name}: NaN or infinite values"
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if problems:
+        raise CheckpointError(f"{path}: the tensors do not match {CONFIG_FILE}:\n  - " + "\n  - ".join(sorted(problems)))
+    model.load_state_dict(tensors)
+    return hashlib.sha256(data).hexdigest()

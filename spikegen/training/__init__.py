@@ -1,0 +1,8 @@
+"""Training: recipes, data sets and the loop."""
+
+from spikegen.training.datasets import DATASETS as DATASETS
+from spikegen.training.datasets import load_images as load_images
+from spikegen.training.recipes import RECIPES as RECIPES
+from spikegen.training.recipes import Recipe as Recipe
+from spikegen.training.trainer import Progress as Progress
+from spikegen.training.trainer import Trainer as Trainer
