@@ -95,8 +95,7 @@ def population_risks(
         table: its conditioning, int16 [K, C], if it has one.
     """
     if isinstance(population, Lif):
-        u = _state_interval(population, current, timesteps)
-        reached = {"current": u, "membrane": _membrane_interval(population, u, timesteps, table)}
+        reached = _lif_intervals(population, current, timesteps, table)
         limit, cure = STATE_LIMIT - 1, "use a larger LSB (a lower threshold)"
     elif isinstance(population, Relay):
         reached, limit = {"message": current}, (1 << population.bits) - 1
@@ -110,26 +109,21 @@ def population_risks(
     ]
 
 
-def _state_interval(population: Lif, current: Interval, timesteps: int) -> Interval:
-    """Bounds of ``u`` over T timesteps."""
-    low, high = np.minimum(current[0], 0), np.maximum(current[1], 0)
-    u_low = u_high = np.zeros_like(low)
-    kept = DECAY_UNITY - (population.du + 1)
-    for _ in range(timesteps):
-        u_low = _saturated(-(-u_low * kept >> 12) + (low << STATE_SHIFT))
-        u_high = _saturated((u_high * kept >> 12) + (high << STATE_SHIFT))
-    return u_low, u_high
-
-
-def _membrane_interval(population: Lif, u: Interval, timesteps: int, table: npt.NDArray[np.int16] | None) -> Interval:
-    """Bounds of ``v`` before its reset over T timesteps and all diffusion steps."""
+def _lif_intervals(
+    population: Lif, current: Interval, timesteps: int, table: npt.NDArray[np.int16] | None
+) -> dict[str, Interval]:
+    """Bounds of ``u`` and of ``v`` before its reset, over T timesteps and all diffusion steps (they only grow)."""
     mantissa = population.bias_mant.astype(np.int64)[None]
     biases = (mantissa if table is None else mantissa + table) << population.bias_exp
-    low, high = u[0] + biases.min(axis=0), u[1] + biases.max(axis=0)
-    v_low = v_high = np.zeros_like(low)
-    kept = DECAY_UNITY - population.dv
+    bias_low, bias_high = biases.min(axis=0), biases.max(axis=0)
+    a_low, a_high = np.minimum(current[0], 0) << STATE_SHIFT, np.maximum(current[1], 0) << STATE_SHIFT
+    u_low = u_high = v_low = v_high = np.zeros_like(a_low)
+    u_kept, v_kept = DECAY_UNITY - (population.du + 1), DECAY_UNITY - population.dv
     for _ in range(timesteps):
-        v_low = _saturated(np.minimum(0, -(-v_low * kept >> 12) + low))
+        u_low = _saturated(-(-u_low * u_kept >> 12) + a_low)
+        u_high = _saturated((u_high * u_kept >> 12) + a_high)
+        # A reset membrane is 0, so the lower bound never rises above that.
+        v_low = _saturated(np.minimum(0, -(-v_low * v_kept >> 12) + u_low + bias_low))
         # A membrane above the threshold is reset, so the next step starts at most at the threshold.
-        v_high = (np.clip(v_high, 0, population.vth << STATE_SHIFT) * kept >> 12) + high
-    return v_low, v_high
+        v_high = (np.clip(v_high, 0, population.vth << STATE_SHIFT) * v_kept >> 12) + u_high + bias_high
+    return {"current": (u_low, u_high), "membrane": (v_low, v_high)}

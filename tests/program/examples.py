@@ -1,0 +1,60 @@
+"""Hand-made Programs that tests change in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from spikegen.program import Conditioning, Conv, Dense, Host, Input, Lif, Program, Readout, Relay
+
+
+def every_primitive() -> Program:
+    """Every primitive: in -> a -> r -> out, in -> r (delayed by one), a -> y."""
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> np.ndarray[Any, np.dtype[np.int8]]:
+        return rng.integers(-128, 128, shape).astype(np.int8)
+
+    return Program(
+        name="example",
+        timesteps=2,
+        input=Input("in", (2, 3, 3), bits=4, scale=1 / 15),
+        populations=(
+            Lif("a", (2, 3, 3), 100, 4095, 0, np.array([-5, 7], dtype=np.int16), 2, 0.5, "layer", 1),
+            Relay("r", (1, 3, 3), 23, 0.25),
+            Readout("out", (1, 1, 1), np.array([0.8, 1.0]), np.array([0.5]), 0.125),
+            Readout("y", (1, 6, 6), np.array([0.0, 1.0]), np.array([-0.5]), 2.0),
+        ),
+        projections=(
+            Conv("in>a", "in", "a", weight(2, 1, 3, 3), 1, padding=(1, 1), groups=2),
+            Conv("a>r", "a", "r", weight(1, 2, 2, 1), 2, padding=(1, 0), dilation=(2, 1)),
+            Conv("in>r", "in", "r", weight(1, 2, 1, 1), 3, delay=1),
+            Dense("r>out", "r", "out", weight(1, 9) // 16, 1),
+            Conv("a>y", "a", "y", weight(4, 2, 1, 1), 1, shuffle=2),
+        ),
+        conditioning=Conditioning(3, {"a": np.array([[0, 1], [2, 3], [-4, -5]], dtype=np.int16)}),
+        host=Host("cosine", 1234, clip_sample=False),
+        provenance={"checkpoint": "abc", "type": "not a class"},
+        report={
+            "type": "Lif",
+            "array": {"array": "000000"},
+            "values": [1, 2.5, None, True, "text"],
+            "nested": {"a": []},
+        },
+    )
+
+
+def changed(program: Program, name: str, /, **changes: Any) -> Program:
+    """``program`` with some fields of the node or projection ``name`` replaced."""
+    return dataclasses.replace(
+        program,
+        input=_changed(program.input, name, changes),
+        populations=tuple(_changed(p, name, changes) for p in program.populations),
+        projections=tuple(_changed(p, name, changes) for p in program.projections),
+    )
+
+
+def _changed(node: Any, name: str, changes: dict[str, Any]) -> Any:
+    return dataclasses.replace(node, **changes) if node.name == name else node
