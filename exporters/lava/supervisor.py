@@ -60,7 +60,7 @@ class Supervisor:
         self._end = weakref.finalize(
             self, _end, os.getpid(), self._worker, self._connection, self._workspace, self._segments
         )
-        built = self._answer("built", "be built")
+        built = self._answer("built", "was not built")
         self._segments.update(str(name) for name in built["segments"])
         self.processes = {str(name): int(pid) for name, pid in zip(built["names"], built["pids"], strict=True)}
 
@@ -78,7 +78,7 @@ class Supervisor:
         if not self._end.alive:
             raise BackendError(f"the Lava network of {self._name!r} is closed")
         self._send("run", frames=frames, step=step, record=record)
-        return self._answer("done", "finish a run")
+        return self._answer("done", "did not finish a run")
 
     def close(self) -> None:
         """End the network in order, and by force if that takes too long. May be called twice."""
@@ -98,7 +98,7 @@ class Supervisor:
         self._end()
 
     def _start(self, images: int, synapses: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        paths = [str(Path(spikegen.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths = [os.environ.get("PYTHONPATH", ""), str(Path(spikegen.__file__).parents[1])]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
@@ -135,12 +135,12 @@ class Supervisor:
             self.kill()
             raise
 
-    def _answer(self, kind: str, activity: str) -> Message:
+    def _answer(self, kind: str, failure: str) -> Message:
         """The worker's answer of ``kind``; anything else ends everything and raises."""
         try:
             message = receive(self._connection, time.monotonic() + self._timeout)
         except TimeoutError:
-            self._fail(f"it did not {activity} within {self._timeout:g} seconds; raise the timeout if it is only slow")
+            self._fail(f"it {failure} within {self._timeout:g} seconds; raise the timeout if it is only slow")
         except EOFError:
             self._fail(self._worker_death())
         except BaseException:  # KeyboardInterrupt above all

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import numpy.typing as npt
 from spikegen.errors import ConfigError
 from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.supervisor import Supervisor
-from spikegen.exporters.lava.tapping import tap_plans
+from spikegen.exporters.lava.tapping import TapPlan, tap_plans
 from spikegen.program import Counts, Evaluation, Program, Readout, validate
 from spikegen.program.target import check_frames
 
@@ -81,17 +83,23 @@ class LavaTarget:
         )
 
     def _run(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> Evaluation:
-        program = self.program
         results = self.supervisor.run(frames, step, record)
-        taps: dict[str, npt.NDArray[np.int64]] = {}
-        messages: dict[str, npt.NDArray[np.int32]] = {}
-        for index, plan in enumerate(self._plans):
-            taps.update(plan.split_totals(results[f"totals_{index}"]))
-            if record:
-                messages.update(plan.split_messages(results[f"recorded_{index}"], program, len(frames)))
-        readouts = {
-            population.name: results[f"readout_{index}"]
-            for index, population in enumerate(program.populations)
-            if isinstance(population, Readout)
-        }
-        return Evaluation(readouts, Counts.from_taps(program, len(frames), taps), messages)
+        return evaluation(self.program, self._plans, len(frames), results)
+
+
+def evaluation(
+    program: Program, plans: tuple[TapPlan, ...], images: int, results: Mapping[str, npt.NDArray[Any]]
+) -> Evaluation:
+    """The evaluation of ``images`` images from what ``engine.Engine.run`` returned for them."""
+    taps: dict[str, npt.NDArray[np.int64]] = {}
+    messages: dict[str, npt.NDArray[np.int32]] = {}
+    for index, plan in enumerate(plans):
+        taps.update(plan.split_totals(results[f"totals_{index}"]))
+        if f"recorded_{index}" in results:
+            messages.update(plan.split_messages(results[f"recorded_{index}"], program, images))
+    readouts = {
+        population.name: results[f"readout_{index}"]
+        for index, population in enumerate(program.populations)
+        if isinstance(population, Readout)
+    }
+    return Evaluation(readouts, Counts.from_taps(program, images, taps), messages)

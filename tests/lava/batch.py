@@ -1,0 +1,28 @@
+"""Runs many small Programs on Lava in one process: ``python batch.py FOLDER``, started by ``test_random_programs.py``.
+
+For every ``case-*.npz`` (images of a run, form of the synapses, frames, step) beside a ``case-*.h5`` it writes
+``result-*.npz``. One process for all saves the start of an interpreter with Lava for each.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from spikegen.exporters.lava.engine import Engine
+from spikegen.program import load
+
+
+def main(folder: Path) -> None:
+    for path in sorted(folder.glob("case-*.npz")):
+        with np.load(path) as case:
+            engine = Engine(load(path.with_suffix(".h5")), int(case["images"]), str(case["synapses"]))
+            results = engine.run(case["frames"], int(case["step"]), record=True)
+            engine.close()
+        np.savez(folder / path.name.replace("case", "result"), **results)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,113 @@
+"""Hand-made Programs that together use every feature of the IR, and the comparison of two evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from spikegen.lowering.retime import retime
+from spikegen.program import (
+    Conditioning,
+    Conv,
+    Dense,
+    Evaluation,
+    Input,
+    Lif,
+    Program,
+    Readout,
+    Relay,
+    overflow_risks,
+    validate,
+)
+
+
+def everything(timesteps: int) -> Program:
+    """Every feature on rectangular shapes, so that no exchange of axes, channels or signs goes unnoticed.
+
+    Stride, shuffle, dilation, groups, 1x1, dense, unequal geometry per axis, exponents of 0 and more, an empty kernel,
+    skips over one and several levels, two projections between the same populations, relays, leaky and non-leaky
+    neurons, two readouts at different levels, conditioned and unconditioned biases.
+    """
+    rng = np.random.default_rng(3)
+
+    def weight(*shape: int, reach: int = 128) -> npt.NDArray[np.int8]:
+        return rng.integers(-reach, reach, shape).astype(np.int8)
+
+    def bias(channels: int, reach: int) -> npt.NDArray[np.int16]:
+        return rng.integers(-reach, reach, channels).astype(np.int16)
+
+    ones = np.eye(4, dtype=np.int8)[:, :, None, None]
+    populations = (
+        Lif("a", (4, 6, 4), 500, 4095, 0, bias(4, 200), 6),
+        Lif("down", (6, 3, 2), 400, 4095, 128, bias(6, 300), 5),
+        Lif("leaky", (2, 3, 4), 250, 1500, 400, bias(2, 60), 7),
+        Relay("relay", (4, 6, 4), 11),
+        Readout("early", (1, 6, 4), np.ones(timesteps), np.zeros(1)),
+        Lif("mixed", (4, 6, 4), 300, 4095, 0, bias(4, 600), 7),
+        Lif("flat", (7, 1, 1), 700, 3000, 0, bias(7, 250), 7),
+        Relay("again", (2, 6, 4), 14),
+        Readout("late", (2, 6, 4), np.ones(timesteps), np.zeros(2)),
+    )
+    projections = (
+        Conv("in>a", "in", "a", weight(4, 2, 3, 3, reach=12), 0, padding=(1, 1)),
+        Conv("a>down", "a", "down", weight(6, 4, 3, 2), 1, stride=(2, 2), padding=(1, 0)),
+        Conv("a>leaky", "a", "leaky", weight(2, 2, 3, 1), 2, stride=(2, 1), padding=(2, 0), dilation=(2, 1), groups=2),
+        Conv("down>relay", "down", "relay", weight(16, 6, 3, 3, reach=16), 0, padding=(1, 1), shuffle=2),
+        Conv("a>relay", "a", "relay", weight(4, 4, 1, 1, reach=16), 3),
+        Conv("a>early", "a", "early", weight(1, 4, 3, 3), 1, padding=(1, 1)),
+        Conv("relay>mixed", "relay", "mixed", ones * 3, 0),
+        Conv("relay>mixed.grouped", "relay", "mixed", weight(4, 1, 3, 3, reach=2), 0, padding=(1, 1), groups=4),
+        Conv("in>mixed", "in", "mixed", weight(4, 1, 1, 3, reach=8), 1, padding=(0, 1), groups=2),
+        Dense("leaky>flat", "leaky", "flat", weight(7, 24), 0),
+        Dense("relay>flat", "relay", "flat", np.fix(weight(7, 96) / 100).astype(np.int8), 0),
+        Dense("flat>again", "flat", "again", weight(48, 7), 3),
+        Conv("mixed>late", "mixed", "late", weight(2, 4, 3, 3), 1, padding=(1, 1)),
+        Conv("again>late", "again", "late", weight(2, 1, 3, 1), 0, padding=(1, 0), groups=2),
+        Conv("a>late", "a", "late", weight(2, 4, 1, 1), 5),
+        Conv("silent>late", "down", "late", np.zeros((8, 6, 1, 1), dtype=np.int8), 1, shuffle=2),
+    )
+    tables = {name: rng.integers(-40, 40, (3, channels)).astype(np.int16) for name, channels in (("a", 4), ("flat", 7))}
+    conditioning = Conditioning(3, tables)
+    program = retime(
+        Program("everything", timesteps, Input("in", (2, 6, 4), 5, 1 / 32), populations, projections, conditioning)
+    )
+    validate(program)
+    assert overflow_risks(program) == []  # the ranges are chosen for it
+    return program
+
+
+def tiny(timesteps: int = 4) -> Program:
+    """The smallest network that is worth running: two pixels, a population and a readout."""
+    rng = np.random.default_rng(5)
+    return retime(
+        Program(
+            "tiny",
+            timesteps,
+            Input("in", (1, 1, 2), 5, 1 / 16),
+            (
+                Lif("a", (2, 1, 2), 300, 4095, 0, np.array([3, -2], dtype=np.int16), 4),
+                Readout("out", (1, 1, 2), np.ones(timesteps), np.zeros(1)),
+            ),
+            (
+                Conv("in>a", "in", "a", rng.integers(-128, 128, (2, 1, 3, 3)).astype(np.int8), 1, padding=(1, 1)),
+                Conv("a>out", "a", "out", rng.integers(-128, 128, (1, 2, 3, 3)).astype(np.int8), 1, padding=(1, 1)),
+            ),
+        )
+    )
+
+
+def frames(program: Program, images: int, seed: int = 0) -> npt.NDArray[np.int32]:
+    """Random images over the whole range of the input."""
+    limit = (1 << program.input.bits) - 1
+    shape = (images, *program.input.shape)
+    return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(np.int32)
+
+
+def assert_equal(found: Evaluation, expected: Evaluation) -> None:
+    """The same spikes, messages, readouts and counts, value by value."""
+    for values, wanted in ((found.messages, expected.messages), (found.readouts, expected.readouts)):
+        assert list(values) == list(wanted)
+        for name, array in values.items():
+            np.testing.assert_array_equal(array, wanted[name], err_msg=name)
+            assert array.dtype == np.int32
+    assert found.counts == expected.counts

@@ -1,0 +1,61 @@
+"""The unrolled network on real Lava processes equals the simulator: every message, readout and count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from spikegen.errors import ConfigError
+from spikegen.exporters.lava import LavaTarget
+from spikegen.simulator import Simulator
+from tests.lava.networks import assert_equal, everything, frames
+
+IMAGES = 3  # per run
+
+pytestmark = pytest.mark.lava
+
+
+@pytest.fixture(scope="module", params=[(1, "conv"), (2, "sparse"), (4, "conv"), (4, "sparse"), (8, "sparse")], ids=str)
+def target(request: pytest.FixtureRequest) -> Iterator[LavaTarget]:
+    timesteps, synapses = request.param
+    with LavaTarget(everything(timesteps), images=IMAGES, synapses=synapses, timeout=60) as built:
+        yield built
+
+
+def test_evaluations_in_a_row_equal_the_simulator(target: LavaTarget) -> None:
+    """Steps change, repeat and come back; runs are full, not full, and several; nothing of one leaks into the next."""
+    simulator = Simulator(target.program)
+    for index, (step, images) in enumerate(((1, IMAGES), (1, 1), (2, 2 * IMAGES - 1), (0, 2), (1, IMAGES))):
+        images_of_run = frames(target.program, images, seed=index)
+        record = index != 1
+        assert_equal(
+            target.evaluate(images_of_run, step, record=record), simulator.evaluate(images_of_run, step, record=record)
+        )
+
+
+def test_the_network_is_lively(target: LavaTarget) -> None:
+    """Equality of silence would show nothing: every node sends messages, and not at all times."""
+    found = Simulator(target.program).evaluate(frames(target.program, 8), 1, record=True)
+    if target.program.timesteps > 1:
+        assert all(np.count_nonzero(sent) / sent.size > 0.01 for sent in found.messages.values())
+        assert all(found.messages[name].mean() < 0.99 for name in ("a", "down", "leaky", "mixed", "flat"))
+
+
+def test_refuses_frames_that_do_not_fit_and_goes_on(target: LavaTarget) -> None:
+    good = frames(target.program, 1)
+    for bad in (good[:, :1], good.astype(np.int64), np.full_like(good, 32)):
+        with pytest.raises(ConfigError):
+            target.evaluate(bad, 0)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        target.evaluate(good, 3)
+    assert_equal(target.evaluate(good, 0), Simulator(target.program).evaluate(good, 0))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"images": 0}, {"synapses": "fast"}, {"timeout": 0.0}, {"timeout": float("nan")}]
+)
+def test_refuses_arguments_out_of_range(arguments: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        LavaTarget(everything(1), **arguments)  # type: ignore[arg-type]

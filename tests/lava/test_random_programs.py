@@ -1,0 +1,110 @@
+"""Random Programs on real Lava processes equal the simulator: every message, readout and count."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import Phase, given, settings
+
+from spikegen.exporters.lava.schedule import Schedule
+from spikegen.exporters.lava.tapping import tap_plans
+from spikegen.exporters.lava.target import SYNAPSES, evaluation
+from spikegen.program import Lif, Program, Relay, save
+from spikegen.program.ir import neurons
+from spikegen.program.storage import digest
+from spikegen.simulator import Simulator
+from tests.lava.networks import assert_equal
+from tests.strategies import frames, programs
+
+PROGRAMS = 60
+IMAGES = 3
+NEURONS_MAX = 2000
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.lava, pytest.mark.slow]
+
+
+class Case(NamedTuple):
+    program: Program
+    frames: npt.NDArray[np.int32]
+    step: int
+
+
+def random_cases(count: int) -> list[Case]:
+    """The first ``count`` different examples of the strategy.
+
+    Lava takes seconds to start, so all cases are drawn first and run together; a case that fails is not shrunk.
+    """
+    cases: dict[str, Case] = {}
+
+    @settings(max_examples=2 * count, phases=[Phase.generate])
+    @given(st.data())
+    def draw(data: st.DataObject) -> None:
+        program = data.draw(programs(max_populations=5, max_size=6, min_exponent=0))
+        images = data.draw(frames(program, images=range(1, IMAGES + 1)))
+        case = Case(program, images, data.draw(st.integers(0, program.conditioning.steps - 1)))
+        if len(cases) < count and sum(neurons(node) for node in program.nodes.values()) <= NEURONS_MAX:
+            cases.setdefault(digest(program), case)
+
+    draw()
+    return list(cases.values())
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return random_cases(PROGRAMS)
+
+
+def test_the_cases_are_different_enough(cases: list[Case]) -> None:
+    assert len(cases) >= 50
+    assert {case.program.timesteps for case in cases} == {1, 2, 4, 8}
+    kinds = {type(node) for case in cases for node in case.program.populations}
+    assert {Lif, Relay} <= kinds
+    assert any(p.delay for case in cases for p in case.program.projections)
+    assert any(getattr(p, "shuffle", 1) > 1 for case in cases for p in case.program.projections)
+
+
+def test_random_programs_equal_the_simulator(cases: list[Case], tmp_path: Path) -> None:
+    """Both forms of the synapses in turn."""
+    for index, case in enumerate(cases):
+        path = tmp_path / f"case-{index:03d}"
+        save(case.program, path.with_suffix(".h5"))
+        synapses = SYNAPSES[index % 2]
+        np.savez(path.with_suffix(".npz"), images=IMAGES, synapses=synapses, frames=case.frames, step=case.step)
+    run_batch(tmp_path)
+    for index, case in enumerate(cases):
+        with np.load(tmp_path / f"result-{index:03d}.npz") as arrays:
+            results = {name: arrays[name] for name in arrays.files}
+        plans = tap_plans(case.program, Schedule.of(case.program, IMAGES).window)
+        found = evaluation(case.program, plans, len(case.frames), results)
+        assert_equal(found, Simulator(case.program).evaluate(case.frames, case.step, record=True))
+
+
+def run_batch(folder: Path) -> None:
+    """Run ``batch.py`` in a session of its own and end the session if it hangs."""
+    log = folder / "log.txt"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("batch.py")), str(folder)],
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    assert code == 0, log.read_text()[-3000:]
