@@ -143,21 +143,19 @@ def cli_reference() -> str:
         lines = [f"## spikegen {name}", "", markdown(inspect.cleandoc(command.help or "")), ""]
         lines += ["```text", context.command.get_usage(context).removeprefix("Usage: "), "```", ""]
         lines += [f"- {row}" for row in _parameters(command, context)]
+        lines += ["", "```sh", cli.COMMANDS[name].example, "```"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 
 def _parameters(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.get_params(context):
+        if isinstance(parameter, click.Argument):
+            yield f"`{parameter.make_metavar(context)}`: {'required' if parameter.required else 'optional'}"
+            continue
         record = parameter.get_help_record(context)
         if record is not None:
             yield f"`{record[0]}`: {record[1]}"
-        elif isinstance(parameter, click.Argument):
-            yield (
-                f"`{parameter.make_metavar(context)}`: required"
-                if parameter.required
-                else f"`{parameter.human_readable_name}`"
-            )
 
 
 def _callable_name(key: object) -> str:
