@@ -49,6 +49,9 @@ def decode(document: bytes, arrays: Mapping[str, Array]) -> Program:
 class _Walker(ABC):
     """Follows annotated types; the directions differ only in what becomes of arrays, dataclasses and sequences."""
 
+    def __init__(self) -> None:
+        self._fields: dict[type, Mapping[str, Any]] = {}
+
     @abstractmethod
     def array(self, value: Any, dtype: np.dtype[Any], where: str) -> Any:
         """An array field."""
@@ -72,6 +75,13 @@ class _Walker(ABC):
             return self.record(value, (typing.cast(type, hint),), where)
         return _plain(value, where) if hint is Any else _leaf(value, hint, where)
 
+    def fields(self, cls: type) -> Mapping[str, Any]:
+        """Name and annotated type of every field of a dataclass."""
+        if cls not in self._fields:  # evaluating the annotations takes longer than all the rest
+            hints = typing.get_type_hints(cls)
+            self._fields[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+        return self._fields[cls]
+
     def _tuple(self, value: Any, hints: tuple[Any, ...], where: str) -> Any:
         if not isinstance(value, tuple | list):
             raise TypeError(f"{where} is {value!r}, expected a list")
@@ -83,6 +93,7 @@ class _Walker(ABC):
 
 class _Encoder(_Walker):
     def __init__(self) -> None:
+        super().__init__()
         self.arrays: dict[str, Array] = {}
 
     def array(self, value: Any, dtype: np.dtype[Any], where: str) -> dict[str, str]:
@@ -94,12 +105,13 @@ class _Encoder(_Walker):
         if type(value) not in classes:
             raise TypeError(f"{where} is a {type(value).__name__}, expected {_names(classes)}")
         kind = type(value).__name__
-        fields = _fields(type(value)).items()
+        fields = self.fields(type(value)).items()
         return {"type": kind} | {name: self.walk(getattr(value, name), hint, f"{kind}.{name}") for name, hint in fields}
 
 
 class _Decoder(_Walker):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
+        super().__init__()
         self.arrays, self.unused = arrays, set(arrays)
 
     def array(self, value: Any, dtype: np.dtype[Any], where: str) -> Array:
@@ -114,16 +126,10 @@ class _Decoder(_Walker):
         kind = value.get("type") if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"{where} has type {kind!r}, expected {_names(classes)}")
-        fields, given = _fields(kinds[kind]), set(value) - {"type"}
+        fields, given = self.fields(kinds[kind]), set(value) - {"type"}
         if given != set(fields):
             raise ValueError(f"{kind} has fields {sorted(given)}, expected {sorted(fields)}")
         return kinds[kind](**{name: self.walk(value[name], hint, f"{kind}.{name}") for name, hint in fields.items()})
-
-
-def _fields(cls: type) -> Mapping[str, Any]:
-    """Name and annotated type of every field of a dataclass."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _names(classes: tuple[type, ...]) -> str:

@@ -1,0 +1,17 @@
+"""A saved Program for the tests of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spikegen.program import save
+from tests.program.examples import every_primitive
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A saved example."""
+    save(every_primitive(), tmp_path / "program.h5")
+    return tmp_path / "program.h5"
