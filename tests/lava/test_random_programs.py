@@ -25,7 +25,7 @@ from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal
 from tests.strategies import frames, programs
 
-PROGRAMS = 60
+PROGRAMS = 52
 IMAGES = 3
 NEURONS_MAX = 2000
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def run_batch(folder: Path) -> None:
             start_new_session=True,
         )
         try:
-            code = process.wait(timeout=300)
+            code = process.wait(timeout=900)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
