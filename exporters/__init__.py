@@ -1,3 +1,4 @@
 """Targets beyond the embedded simulator, one package each."""
 
-from .. import __version__ as __version__  # fails at once when imported as top-level `exporters`: import spikegen.exporters
+# Fails at once when imported as top-level `exporters`: import spikegen.exporters.
+from .. import __version__ as __version__

@@ -1,3 +1,4 @@
 """Chip limits, design rules and mapping (Loihi 2)."""
 
-from .. import __version__ as __version__  # fails at once when imported as top-level `hardware`: import spikegen.hardware
+# Fails at once when imported as top-level `hardware`: import spikegen.hardware.
+from .. import __version__ as __version__

@@ -1,4 +1,4 @@
-"""Calibration data: real images noised to several diffusion steps, and the firing rates they cause in the float model."""
+"""Calibration data: real images noised to several diffusion steps, and the spikes they cause in the float model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Calibration:
 def noised(
     images: npt.NDArray[np.float32], schedule: str, diffusion_steps: int, steps: list[int], count: int, seed: int
 ) -> Calibration:
-    """``count`` images at each of ``steps``: ``sqrt(abar) x + sqrt(1 - abar) noise`` (DDPM, arXiv 2006.11239, Eq. 4)."""
+    """``count`` images at each of ``steps``, as in DDPM (arXiv 2006.11239, Eq. 4).
+
+    ``sqrt(abar) x + sqrt(1 - abar) noise`` with images drawn from ``images``.
+    """
     rng = np.random.default_rng(seed)
     chosen = np.repeat(np.array(steps, dtype=np.int64), count)
     clean = images[rng.integers(len(images), size=len(chosen))].astype(np.float64)
@@ -38,7 +41,9 @@ def noised(
     return Calibration(np.sqrt(alpha) * clean + np.sqrt(1 - alpha) * rng.standard_normal(clean.shape), chosen)
 
 
-def record_spikes(model: nn.Module, data: Calibration) -> tuple[Mapping[str, npt.NDArray[np.int32]], npt.NDArray[np.float64]]:
+def record_spikes(
+    model: nn.Module, data: Calibration
+) -> tuple[Mapping[str, npt.NDArray[np.int32]], npt.NDArray[np.float64]]:
     """Spikes of every neuron layer of ``model`` and its output.
 
     Returns:

@@ -1,21 +1,25 @@
 """Pass: compose every linear path between two populations into one kernel, or break it with a Relay.
 
-A value of the layer graph is a list of channel *blocks*; a block is a sum of kernels applied to populations, plus a bias.
-Concatenation only lists blocks: a neuron on a concatenation becomes one population per block, a convolution splits its kernel
-along the input channels. Two neurons of equal parameters on one block fire alike and become one population, which is what makes
-the skips of a U-Net cost a projection only.
+A value of the layer graph is a list of channel *blocks*; a block is a sum of kernels applied to populations, plus a
+bias.
+Concatenation only lists blocks: a neuron on a concatenation becomes one population per block, a convolution splits its
+    kernel along the input channels. Two neurons of equal parameters on one block fire alike and become one population,
+    which is what makes the skips of a U-Net cost a projection only.
 
-A real-valued stream that several layers read (the residual stream) can be composed, so that every reader receives the spikes of
-every contributor, or be computed once in a Relay, whose graded messages the readers receive. :func:`compose_linear` tries each
-stream both ways and keeps what costs fewer operations.
+A real-valued stream that several layers read (the residual stream) can be composed, so that every reader receives the
+spikes of every contributor, or be computed once in a Relay, whose graded messages the readers receive.
+:func:`compose_linear` tries each stream both ways and keeps what costs fewer operations. Neurons and sums read a relay
+as it is; a convolution of a stream is always composed where that is exact, because graded messages times 8-bit weights
+leave the 24-bit state no room.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -46,24 +50,31 @@ class Stream:
     Attributes:
         name: the operation that makes the value.
         readers: how many operations read it.
+        composed_operations, relay_operations: estimated operations of one evaluation of the whole network with each
+            choice (all earlier streams as decided). NaN where a Relay was the only exact way.
         relay: True if a Relay was chosen.
-        composed_operations, relay_operations: estimated operations of one evaluation of the whole network with each choice
-            (all earlier streams as decided). NaN where a Relay was the only exact way.
     """
 
     name: str
     readers: int
-    relay: bool
     composed_operations: float
     relay_operations: float
+    relay: bool
+
+
+Terms: TypeAlias = tuple[tuple[str, Kernel], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Channels of a value: ``sum_k kernel_k(source_k) + bias (+ table[k])``."""
+    """Channels of a value: ``sum_k kernel_k(source_k) + bias (+ table[k])``.
+
+    ``direct`` is the same sum with every relay replaced by what the relay itself receives.
+    """
 
     shape: Shape
-    terms: tuple[tuple[str, Kernel], ...]
+    terms: Terms
+    direct: Terms
     bias: FloatArray
     table: FloatArray | None = None
 
@@ -95,18 +106,18 @@ def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[Float
     streams: list[Stream] = []
 
     def build(chosen: set[str]) -> FloatNetwork:
-        while True:
-            try:
-                return _Composer(graph, chosen).network()
-            except _InexactError as inexact:
-                if inexact.name in chosen:
-                    raise LoweringError(
-                        f"{inexact.name}: a value with a bias feeds a layer that reads across the border; neither a "
-                        "composed kernel nor a relay is exact there; put a neuron between them or drop the bias"
-                    ) from inexact
-                chosen.add(inexact.name)
-                relays.add(inexact.name)
-                streams.append(Stream(inexact.name, len(graph.consumers(inexact.name)), True, math.nan, math.nan))
+        try:
+            return _Composer(graph, chosen).network()
+        except _InexactError as inexact:
+            name = inexact.name
+            if name in chosen:
+                raise LoweringError(
+                    f"{name}: a value with a bias feeds a layer that reads across the border; neither a "
+                    "composed kernel nor a relay is exact there; put a neuron between them or drop the bias"
+                ) from inexact
+        relays.add(name)
+        streams.append(Stream(name, len(graph.consumers(name)), math.nan, math.nan, relay=True))
+        return build(chosen | {name})
 
     best = build(set(relays))
     cost = best.operations(rates)
@@ -116,7 +127,7 @@ def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[Float
             continue
         candidate = build(relays | {op.name})
         relay_cost = candidate.operations(rates)
-        streams.append(Stream(op.name, len(readers), relay_cost < cost, cost, relay_cost))
+        streams.append(Stream(op.name, len(readers), cost, relay_cost, relay=relay_cost < cost))
         if relay_cost < cost:
             relays.add(op.name)
             best, cost = candidate, relay_cost
@@ -147,15 +158,22 @@ class _Composer:
         }
         for op in self.graph.ops:
             if isinstance(op, InputOp):
-                self.values[op.name] = [_Block(op.shape, ((op.name, Kernel()),), zero_bias(op.shape))]
+                identity = ((op.name, Kernel()),)
+                self.values[op.name] = [_Block(op.shape, identity, identity, zero_bias(op.shape))]
                 continue
             blocks = handlers[type(op)](op)
             if op.name in self.relays:
                 blocks = [self._relay(op.name, index, block) for index, block in enumerate(blocks)]
             self.values[op.name] = blocks
-        return self._pruned(FloatNetwork(
-            self.graph.timesteps, self.graph.steps, self.graph.ops[0].shape, tuple(self.populations), tuple(self.projections)
-        ))
+        return self._pruned(
+            FloatNetwork(
+                self.graph.timesteps,
+                self.graph.steps,
+                self.graph.ops[0].shape,
+                tuple(self.populations),
+                tuple(self.projections),
+            )
+        )
 
     def _conv(self, op: ConvOp) -> list[_Block]:
         blocks = self.values[op.inputs[0]]
@@ -163,21 +181,14 @@ class _Composer:
         weight = op.weight
         if len(blocks) > 1:
             weight, groups = kernels.dense_weight(weight, groups), 1
-        result = _Block(op.shape, (), op.bias)
+        result = _Block(op.shape, (), (), op.bias)
         start = 0
         for block in blocks:
             part = weight if len(blocks) == 1 else weight[:, start : start + block.shape[0]]
             start += block.shape[0]
-            terms = []
-            for source, kernel in block.terms:
-                composed = (
-                    kernels.after_identity(kernel, op, part, groups)
-                    if kernel.weight is None
-                    else kernels.after_conv(kernel, op, part, groups)
-                )
-                if composed is None:
-                    raise _InexactError(op.inputs[0])
-                terms.append((source, composed))
+            terms = _convolved(block.direct, op, part, groups) or _convolved(block.terms, op, part, groups)
+            if terms is None:
+                raise _InexactError(op.inputs[0])
             bias, table = block.bias, block.table
             if bias.any() or table is not None:
                 if op.weight.shape[2:] != (1, 1) or op.padding != (0, 0):
@@ -186,7 +197,7 @@ class _Composer:
                 bias, table = mix @ bias, None if table is None else table @ mix.T
             else:
                 bias = zero_bias(op.shape)
-            result = _sum(result, _Block(op.shape, tuple(terms), bias, table))
+            result = _sum(result, _Block(op.shape, terms, terms, bias, table))
         return [result]
 
     def _add(self, op: AddOp) -> list[_Block]:
@@ -200,19 +211,17 @@ class _Composer:
         for block in self.values[op.inputs[0]]:
             table = op.table[:, start : start + block.shape[0]]
             start += block.shape[0]
-            blocks.append(_sum(block, _Block(block.shape, (), zero_bias(block.shape), table)))
+            blocks.append(_sum(block, _Block(block.shape, (), (), zero_bias(block.shape), table)))
         return blocks
 
     def _upsample(self, op: UpsampleOp) -> list[_Block]:
         blocks = []
         for block in self.values[op.inputs[0]]:
-            terms = []
-            for source, kernel in block.terms:
-                enlarged = kernels.then_upsample(kernel, op.factor)
-                if enlarged is None:
-                    raise _InexactError(op.inputs[0])
-                terms.append((source, enlarged))
-            blocks.append(replace(block, shape=(block.shape[0], *op.shape[1:]), terms=tuple(terms)))
+            shape = (block.shape[0], *op.shape[1:])
+            terms, direct = (_upsampled(side, op.factor) for side in (block.terms, block.direct))
+            if terms is None:
+                raise _InexactError(op.inputs[0])
+            blocks.append(replace(block, shape=shape, terms=terms, direct=direct or terms))
         return blocks
 
     def _neuron(self, op: NeuronOp) -> list[_Block]:
@@ -221,14 +230,19 @@ class _Composer:
             key = (id(block), op.threshold, op.du, op.dv)
             if key not in self.neurons:
                 self.keep.append(block)
-                name = op.name if start == 0 and block.shape == op.shape else f"{op.name}[{start}:{start + block.shape[0]}]"
+                name = (
+                    op.name
+                    if start == 0 and block.shape == op.shape
+                    else f"{op.name}[{start}:{start + block.shape[0]}]"
+                )
                 self._population(
                     FloatPopulation(
                         name, block.shape, block.bias, block.table, (op.threshold, op.du, op.dv), None, op.name, start
                     ),
                     block,
                 )
-                self.neurons[key] = _Block(block.shape, ((name, Kernel()),), zero_bias(block.shape))
+                identity = ((name, Kernel()),)
+                self.neurons[key] = _Block(block.shape, identity, identity, zero_bias(block.shape))
             blocks.append(self.neurons[key])
             start += block.shape[0]
         return blocks
@@ -236,7 +250,9 @@ class _Composer:
     def _readout(self, op: ReadoutOp) -> list[_Block]:
         for index, block in enumerate(self.values[op.inputs[0]]):
             if block.table is not None:
-                raise LoweringError(f"{op.name}: a readout cannot depend on the diffusion step other than through neurons")
+                raise LoweringError(
+                    f"{op.name}: a readout cannot depend on the diffusion step other than through neurons"
+                )
             name = op.name if index == 0 else f"{op.name}:{index}"
             self._population(FloatPopulation(name, block.shape, block.bias, weights=op.weights), block)
         return []
@@ -257,7 +273,9 @@ class _Composer:
         for source, kernel in block.terms:
             index = seen[source] = seen.get(source, -1) + 1
             name = f"{source}->{population.name}" + (f":{index}" if index else "")
-            self.projections.append(FloatProjection(name, source, population.name, _materialised(kernel, block.shape[0])))
+            self.projections.append(
+                FloatProjection(name, source, population.name, _materialised(kernel, block.shape[0]))
+            )
 
     def _pruned(self, network: FloatNetwork) -> FloatNetwork:
         """Without populations that no readout hears."""
@@ -282,10 +300,39 @@ def _materialised(kernel: Kernel, channels: int) -> Kernel:
     return Kernel(weight, groups=channels, shuffle=kernel.upsample)
 
 
+def _convolved(terms: Terms, conv: ConvOp, weight: FloatArray, groups: int) -> Terms | None:
+    """``conv`` applied to every term, or None if that is not exact for one of them."""
+    result = []
+    for source, kernel in terms:
+        apply = kernels.after_identity if kernel.weight is None else kernels.after_conv
+        composed = apply(kernel, conv, weight, groups)
+        if composed is None:
+            return None
+        result.append((source, composed))
+    return tuple(result)
+
+
+def _upsampled(terms: Terms, factor: int) -> Terms | None:
+    result = []
+    for source, kernel in terms:
+        enlarged = kernels.then_upsample(kernel, factor)
+        if enlarged is None:
+            return None
+        result.append((source, enlarged))
+    return tuple(result)
+
+
 def _sum(a: _Block, b: _Block) -> _Block:
-    """Sum of two blocks; kernels from one source are merged where their geometry allows it."""
-    terms = list(a.terms)
-    for source, kernel in b.terms:
+    """Sum of two blocks."""
+    tables = [block.table for block in (a, b) if block.table is not None]
+    table = np.sum(tables, axis=0) if tables else None
+    return _Block(a.shape, _merged(a.terms, b.terms), _merged(a.direct, b.direct), a.bias + b.bias, table)
+
+
+def _merged(a: Terms, b: Terms) -> Terms:
+    """Both lists of terms; kernels from one source become one where their geometry allows it."""
+    terms = list(a)
+    for source, kernel in b:
         for index, (other, known) in enumerate(terms):
             merged = kernels.add_kernels(known, kernel) if other == source else None
             if merged is not None:
@@ -293,9 +340,7 @@ def _sum(a: _Block, b: _Block) -> _Block:
                 break
         else:
             terms.append((source, kernel))
-    tables = [block.table for block in (a, b) if block.table is not None]
-    table = np.sum(tables, axis=0) if tables else None
-    return _Block(a.shape, tuple(terms), a.bias + b.bias, table)
+    return tuple(terms)
 
 
 def _resplit(blocks: list[_Block], other: list[_Block]) -> list[_Block]:
@@ -306,7 +351,7 @@ def _resplit(blocks: list[_Block], other: list[_Block]) -> list[_Block]:
         stop = start + block.shape[0]
         inside = [cut for cut in cuts if start < cut < stop]
         edges = [start, *inside, stop]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             result.append(block if not inside else _channels(block, low - start, high - start))
         start = stop
     return result
@@ -317,13 +362,17 @@ def _boundaries(blocks: list[_Block]) -> list[int]:
 
 
 def _channels(block: _Block, low: int, high: int) -> _Block:
-    """Channels low..high of a block, as 1x1 selections of its sources where they are identities."""
-    terms = []
-    for source, kernel in block.terms:
-        if kernel.weight is None or kernel.groups != 1:
-            weight = kernels.dense_weight(_materialised(kernel, block.shape[0]).weight, block.shape[0]) if kernel.weight is None else kernels.dense_weight(kernel.weight, kernel.groups)
-            kernel = Kernel(weight, kernel.stride, kernel.padding, kernel.dilation, 1, max(kernel.shuffle, kernel.upsample))
-        pixels = kernel.shuffle**2
-        terms.append((source, replace(kernel, weight=kernel.weight[low * pixels : high * pixels])))
+    """Channels low..high of a block."""
+
+    def cut(terms: Terms) -> Terms:
+        result = []
+        for source, kernel in terms:
+            plain = _materialised(kernel, block.shape[0])
+            pixels = plain.shuffle**2
+            weight = kernels.dense_weight(plain.weight, plain.groups)[low * pixels : high * pixels]
+            result.append((source, replace(plain, weight=weight, groups=1)))
+        return tuple(result)
+
     table = None if block.table is None else block.table[:, low:high]
-    return _Block((high - low, *block.shape[1:]), tuple(terms), block.bias[low:high], table)
+    shape = (high - low, *block.shape[1:])
+    return _Block(shape, cut(block.terms), cut(block.direct), block.bias[low:high], table)

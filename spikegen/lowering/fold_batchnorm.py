@@ -12,8 +12,8 @@ from spikegen.lowering.graph import ConvOp, LayerGraph, NormOp, Op
 def fold_batchnorm(graph: LayerGraph) -> LayerGraph:
     """``graph`` without :class:`NormOp`.
 
-    ``scale * (W x + b) + shift = (scale W) x + (scale b + shift)``. A norm whose input is no convolution, or a convolution
-    that something else reads too, becomes a 1x1 convolution of one channel per group.
+    ``scale * (W x + b) + shift = (scale W) x + (scale b + shift)``. A norm whose input is no convolution, or a
+    convolution that something else reads too, becomes a 1x1 convolution of one channel per group.
     """
     renamed: dict[str, str] = {}
     ops: dict[str, Op] = {}

@@ -1,7 +1,7 @@
 """The layer graph: a traced model as a list of float operations. The first three passes rewrite it.
 
-Values are named by the operation that makes them. SNN time is implicit: every operation but the neuron and the readout is
-applied to each of the T timesteps alike. Shapes are (C, H, W).
+Values are named by the operation that makes them. SNN time is implicit: every operation but the neuron and the readout
+is applied to each of the T timesteps alike. Shapes are (C, H, W).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ConditionOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class NeuronOp(Op):
-    """A CUBA population: real threshold, and Loihi's integer decays (``du`` 0..4095 with Loihi's offset of 1, ``dv`` 0..4095)."""
+    """A CUBA population: real threshold; ``du`` 0..4095 (with Loihi's offset of 1) and ``dv`` 0..4095 as in Loihi."""
 
     threshold: float
     du: int
@@ -109,7 +109,5 @@ class LayerGraph:
         return [op for op in self.ops if name in op.inputs]
 
     def macs(self) -> int:
-        """Multiply-accumulates of one pass through every convolution, borders counted as in a dense ANN (padding included)."""
-        return sum(
-            op.weight.size * op.shape[1] * op.shape[2] for op in self.ops if isinstance(op, ConvOp)
-        )
+        """Multiply-accumulates of one pass through every convolution, padding included."""
+        return sum(op.weight.size * op.shape[1] * op.shape[2] for op in self.ops if isinstance(op, ConvOp))

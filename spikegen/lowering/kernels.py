@@ -1,8 +1,8 @@
 """Exact algebra of linear kernels: what a path from one population to another is worth as one convolution.
 
-A kernel maps the messages of a source (C_in, H, W) to currents. It is the identity (optionally followed by a pending nearest
-upsampling), or a convolution with an optional sub-pixel shuffle. Every function here is exact, borders included, or says that
-it does not apply by returning None.
+A kernel maps the messages of a source (C_in, H, W) to currents. It is the identity (optionally followed by a pending
+nearest upsampling), or a convolution with an optional sub-pixel shuffle. Every function here is exact, borders
+included, or says that it does not apply by returning None.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spikegen.errors import LoweringError
 from spikegen.lowering.graph import ConvOp, FloatArray, Shape
 
 
@@ -92,8 +93,10 @@ def identity_weight(channels: int) -> FloatArray:
     return np.ones((channels, 1, 1, 1))
 
 
-def dense_weight(weight: FloatArray, groups: int) -> FloatArray:
+def dense_weight(weight: FloatArray | None, groups: int) -> FloatArray:
     """A grouped weight written out with its zeros: [out, in, kh, kw]."""
+    if weight is None:
+        raise LoweringError("an identity kernel has no weight")
     if groups == 1:
         return weight
     out, inputs, kh, kw = weight.shape
@@ -129,8 +132,8 @@ def _centred(kernel: Kernel, size: int) -> Kernel:
 def _upsample_then_conv(factor: int, conv: Kernel) -> Kernel | None:
     """Nearest upsampling by ``factor`` and a convolution of stride 1 that keeps the size, on the small grid.
 
-    Output phase i of the block reads, through tap a, the small pixel at offset floor((i + a - padding) / factor); taps with one
-    offset add up. A tap leaves the small grid exactly where it leaves the large one, so borders are exact.
+    Output phase i of the block reads, through tap a, the small pixel at offset floor((i + a - padding) / factor); taps
+    with one offset add up. A tap leaves the small grid exactly where it leaves the large one, so borders are exact.
     """
     weight = conv.weight
     if weight is None or conv.stride != (1, 1) or conv.dilation != (1, 1):
@@ -138,7 +141,10 @@ def _upsample_then_conv(factor: int, conv: Kernel) -> Kernel | None:
     out, inputs, *kernel = weight.shape
     if any(2 * p != k - 1 for p, k in zip(conv.padding, kernel, strict=True)):
         return None
-    reach = [max((p + factor - 1) // factor, (factor - 1 + k - 1 - p) // factor) for p, k in zip(conv.padding, kernel, strict=True)]
+    reach = [
+        max((p + factor - 1) // factor, (factor - 1 + k - 1 - p) // factor)
+        for p, k in zip(conv.padding, kernel, strict=True)
+    ]
     small = np.zeros((out, factor, factor, inputs, 2 * reach[0] + 1, 2 * reach[1] + 1))
     for i in range(factor):
         for j in range(factor):

@@ -1,7 +1,7 @@
 """The table of supported layers. It drives the tracer, the tests and the support matrix of the docs.
 
-A handler turns one traced call into one operation. It receives the module (None for a function), the operations of its inputs
-and a :class:`Call`, and raises :class:`LoweringError` where a parameter is not supported.
+A handler turns one traced call into one operation. It receives the module (None for a function), the operations of its
+inputs and a :class:`Call`, and raises :class:`LoweringError` where a parameter is not supported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ import torch
 from torch import nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering.graph import AddOp, ConcatOp, ConvOp, FloatArray, NeuronOp, NormOp, Op, ReadoutOp, Shape, UpsampleOp
+from spikegen.lowering.graph import (
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    FloatArray,
+    NeuronOp,
+    NormOp,
+    Op,
+    ReadoutOp,
+    Shape,
+    UpsampleOp,
+)
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.unet import DirectCoding, MembraneReadout
 
@@ -41,7 +52,8 @@ class Layer:
 
 
 def _array(tensor: torch.Tensor) -> FloatArray:
-    return tensor.detach().double().numpy()
+    array: FloatArray = tensor.detach().double().numpy()
+    return array
 
 
 def _refuse(call: Call, what: str) -> LoweringError:
@@ -78,7 +90,9 @@ def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
 def _upsample(module: nn.Upsample, inputs: Sequence[Op], call: Call) -> Op:
     factor = module.scale_factor
     if module.mode != "nearest" or not isinstance(factor, int | float) or factor != int(factor):
-        raise _refuse(call, f"upsampling mode {module.mode!r}, factor {factor}; use nearest with one integer scale_factor")
+        raise _refuse(
+            call, f"upsampling mode {module.mode!r}, factor {factor}; use nearest with one integer scale_factor"
+        )
     c, h, w = inputs[0].shape
     return UpsampleOp(call.name, (inputs[0].name,), (c, h * int(factor), w * int(factor)), int(factor))
 
@@ -89,7 +103,10 @@ def _neuron(module: SpikingNeuron, inputs: Sequence[Op], call: Call) -> Op:
         raise _refuse(call, "per-channel decays, norm, dropout and graded spikes of a SLAYER neuron are not supported")
     decay, leak = int(neuron.cx_current_decay), int(neuron.cx_voltage_decay)
     if not (1 <= decay <= 4096 and 0 <= leak <= 4095):
-        raise _refuse(call, f"decays are {decay}/4096 and {leak}/4096; Loihi takes 1..4096 for the current, 0..4095 for the membrane")
+        raise _refuse(
+            call,
+            f"decays are {decay}/4096 and {leak}/4096; Loihi takes 1..4096 for the current, 0..4095 for the membrane",
+        )
     return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, float(neuron.threshold), decay - 1, leak)
 
 
@@ -110,7 +127,9 @@ def add_handler(_module: None, inputs: Sequence[Op], call: Call) -> Op:
 
 def _concat(_module: None, inputs: Sequence[Op], call: Call) -> Op:
     if call.arguments.get("dim", 0) != 1:
-        raise _refuse(call, f"concatenation along dimension {call.arguments.get('dim', 0)}; only channels (1) are supported")
+        raise _refuse(
+            call, f"concatenation along dimension {call.arguments.get('dim', 0)}; only channels (1) are supported"
+        )
     first: Shape = inputs[0].shape
     shape = (sum(op.shape[0] for op in inputs), first[1], first[2])
     return ConcatOp(call.name, tuple(op.name for op in inputs), shape)
@@ -124,7 +143,10 @@ LAYERS: dict[Any, Layer] = {
     SpikingNeuron: Layer(_neuron, "Lif population (one per concatenated part)"),
     DirectCoding: Layer(_same, "the Input port, which repeats its frame"),
     MembraneReadout: Layer(_readout, "Readout, summed by the host"),
-    operator.add: Layer(add_handler, "several projections into one population; bias table if one side depends on the diffusion step only"),
+    operator.add: Layer(
+        add_handler,
+        "several projections into one population; bias table if one side depends on the diffusion step only",
+    ),
     torch.add: Layer(add_handler, "as the operator +"),
     torch.cat: Layer(_concat, "separate populations or projections, along channels"),
 }

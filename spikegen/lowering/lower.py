@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,10 +116,10 @@ def export_checkpoint(
     return dataclasses.replace(program, provenance=provenance)
 
 
-def _finite(value: object) -> object:
+def _finite(value: Any) -> Any:
     """``value`` with NaN replaced by None: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and math.isnan(value) else value

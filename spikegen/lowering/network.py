@@ -1,4 +1,4 @@
-"""The float network: populations and projections as in a Program, with real-valued parameters. What composing yields."""
+"""The float network that composing yields: populations and projections as in a Program, parameters still real."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Pass: real-valued parameters to integers, one scale (LSB) per population, chosen on calibration data.
 
-For each population in topological order, its integer inputs are known, so the current it should receive (real weights on those
-inputs) is known too. Candidates for the LSB are tried; each projection takes the smallest exponent whose 8-bit grid holds its
-weights; the LSB with the smallest mean squared error of the current wins, among those that interval bounds prove free of
-overflow. The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+For each population in topological order, its integer inputs are known, so the current it should receive (real weights
+on those inputs) is known too. Candidates for the LSB are tried; each projection takes the smallest exponent whose 8-bit
+grid holds its weights; the LSB with the smallest mean squared error of the current wins, among those that interval
+bounds prove free of overflow. The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019,
+arXiv 1906.04721, section 4.2).
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ IntArray = npt.NDArray[np.int64]
 STEPS_PER_OCTAVE = 4
 # From one octave finer than the grid that fits the smallest projection to four coarser, for networks with large fan-in.
 OCTAVES_FINER, OCTAVES_COARSER = 1, 4
-# The largest weights of a projection may saturate: a finer grid for the many can be worth more than the range of the few.
+# The largest weights of a projection may saturate: a finer grid for the many can be worth more than the range of the
+# few.
 CLIPS = (1.0, 0.85, 0.7)
-# A reader adds a relay's message for T timesteps to a membrane of 2^17 units of current; this share leaves room for its bias
-# and its other inputs.
+# A reader adds a relay's message for T timesteps to a membrane of 2^17 units of current; this share leaves room for its
+# bias and its other inputs.
 RELAY_SHARE = 0.75
 RELAY_WEIGHTS = (1, 2, 3, 4, 6, 8)
 
@@ -141,8 +143,10 @@ class _Search:
             largest for p, largest in zip(incoming, self.largest, strict=True) if p.source in relays and _is_uniform(p)
         ]
         self.wanted = sum(
-            (gain * _currents(p.kernel, _weight(p.kernel), sent)
-             for p, gain, sent in zip(incoming, self.gains, self.inputs, strict=True)),
+            (
+                gain * _currents(p.kernel, _weight(p.kernel), sent)
+                for p, gain, sent in zip(incoming, self.gains, self.inputs, strict=True)
+            ),
             start=torch.zeros(()),
         )
         self.power = float(self.wanted.square().mean())
@@ -186,8 +190,9 @@ class _Search:
 
     def integer_current(self, projections: Sequence[Conv]) -> IntArray:
         """Summed integer current int64 [N, T, C, H, W]."""
-        current = self._current(projections).unflatten(0, (-1, self.network.timesteps))
-        return current.numpy().astype(np.int64)
+        by_time = self._current(projections).unflatten(0, (-1, self.network.timesteps))
+        current: IntArray = by_time.numpy().astype(np.int64)
+        return current
 
     def _candidate(self, lsb: float, clip: float, best: _Candidate | None) -> _Candidate | None:
         population = self.population
@@ -211,7 +216,9 @@ class _Search:
             added = projection_interval(conv, self.intervals[conv.source])
             low, high = low + added[0], high + added[1]
         built = _population(population, lsb, population.bias, (low, high))
-        if built is None or (best is not None and population_risks(built[0], (low, high), self.network.timesteps, built[1])):
+        if built is None or (
+            best is not None and population_risks(built[0], (low, high), self.network.timesteps, built[1])
+        ):
             return None  # does not fit, or is no proof although there is a candidate: spare the currents
         error = self.wanted - lsb * self._current(projections)
         correction = error.mean(dim=(0, 2, 3)).numpy()
@@ -252,7 +259,9 @@ def _relay_floor(network: FloatNetwork, input_format: InputFormat) -> float:
 
 def _is_uniform(projection: FloatProjection) -> bool:
     """All nonzero weights are equal: the identity, possibly upsampled."""
-    nonzero = projection.kernel.weight[projection.kernel.weight != 0] if projection.kernel.weight is not None else np.ones(1)
+    nonzero = (
+        projection.kernel.weight[projection.kernel.weight != 0] if projection.kernel.weight is not None else np.ones(1)
+    )
     return bool(nonzero.size and (nonzero == nonzero[0]).all())
 
 
@@ -310,7 +319,16 @@ def _population(
             return None
     mantissas = np.rint(units / (1 << exponent)).astype(np.int64)
     node = Lif(
-        name, shape, round(threshold / lsb), du, dv, mantissas[-1], exponent, lsb, population.origin, population.origin_start
+        name,
+        shape,
+        round(threshold / lsb),
+        du,
+        dv,
+        mantissas[-1],
+        exponent,
+        lsb,
+        population.origin,
+        population.origin_start,
     )
     table = None if population.table is None else (mantissas[:-1] - mantissas[-1]).astype(np.int16)
     return node, table

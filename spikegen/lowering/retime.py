@@ -10,8 +10,8 @@ from spikegen.program import Program
 def retime(program: Program) -> Program:
     """``program`` with every ``delay`` set so that each population hears one frame at one level.
 
-    A projection takes one timestep (Lava's synapses send what they computed one step earlier). The level of a population is
-    its longest path from the input; a projection from level a to level b is delayed by ``b - a - 1``.
+    A projection takes one timestep (Lava's synapses send what they computed one step earlier). The level of a
+    population is its longest path from the input; a projection from level a to level b is delayed by ``b - a - 1``.
     """
     levels = {program.input.name: 0}
     for population in program.populations:

@@ -1,4 +1,7 @@
-"""Pass: trace a model with torch.fx into a :class:`LayerGraph`; everything that depends on the diffusion step only becomes tables."""
+"""Pass: trace a model with torch.fx into a :class:`LayerGraph`.
+
+What depends on the diffusion step only is evaluated for every step and becomes tables.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
     modules = dict(model.named_modules())
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     if not 1 <= len(placeholders) <= 2:
-        raise LoweringError(f"{type(model).__name__}: forward must take the image and the diffusion step, not {len(placeholders)} arguments")
+        raise LoweringError(
+            f"{type(model).__name__}: forward must take the image and the diffusion step, "
+            f"not {len(placeholders)} arguments"
+        )
     conditioning = _independent_of(graph, placeholders[0])
     values: dict[fx.Node, Op] = {placeholders[0]: InputOp("input", (), shape)}
     tables = _Tables(model, graph, conditioning, timesteps, steps)
@@ -58,7 +64,9 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
             ops.append(op)
     if problems:
         supported = ", ".join(sorted({getattr(layer, "__name__", str(layer)) for layer in LAYERS}))
-        raise LoweringError("layers that cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}")
+        raise LoweringError(
+            "layers that cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}"
+        )
     return LayerGraph(timesteps, steps, tuple(ops))
 
 
@@ -80,7 +88,9 @@ def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.No
     if constant:
         data = [operand for operand in operands if operand not in tables.nodes]
         if len(operands) != 2 or not data or LAYERS[kind].handler is not add_handler:
-            raise _UnknownLayerError(f"{name} ({getattr(kind, '__name__', kind)} of the diffusion step; only + is supported)")
+            raise _UnknownLayerError(
+                f"{name} ({getattr(kind, '__name__', kind)} of the diffusion step; only + is supported)"
+            )
         source = values[data[0]]
         return ConditionOp(name, (source.name,), source.shape, tables.table(constant[0], source.shape[0]))
     call = Call(name, arguments)
@@ -117,7 +127,9 @@ class _Tables:
         value = self._values[node]
         expected = (self.timesteps * self.steps, channels, 1, 1)
         if tuple(value.shape) != expected:
-            raise LoweringError(f"{node.name}: conditioning has shape {tuple(value.shape)}, expected {expected} (one bias per channel)")
+            raise LoweringError(
+                f"{node.name}: conditioning has shape {tuple(value.shape)}, expected {expected} (one bias per channel)"
+            )
         per_step = value.double().numpy().reshape(self.timesteps, self.steps, channels)
         if not np.array_equal(per_step, np.broadcast_to(per_step[:1], per_step.shape)):
             raise LoweringError(f"{node.name}: conditioning differs between timesteps")

@@ -89,7 +89,8 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     """Load a checkpoint by path or shipped name; the model is in evaluation mode.
 
     Raises:
-        CheckpointError: missing or damaged files, a pickle, unknown fields, or tensors that do not match the configuration.
+        CheckpointError: missing or damaged files, a pickle, unknown fields, or tensors that do not match the
+            configuration.
     """
     folder = locate(source)
     config = _read_config(folder / CONFIG_FILE)
@@ -151,6 +152,8 @@ def _load_weights(path: Path, model: nn.Module) -> str:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all()
     ]
     if problems:
-        raise CheckpointError(f"{path}: the tensors do not match {CONFIG_FILE}:\n  - " + "\n  - ".join(sorted(problems)))
+        raise CheckpointError(
+            f"{path}: the tensors do not match {CONFIG_FILE}:\n  - " + "\n  - ".join(sorted(problems))
+        )
     model.load_state_dict(tensors)
     return hashlib.sha256(data).hexdigest()

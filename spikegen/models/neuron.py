@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 
-import torch
 from torch import Tensor, nn
 
 # lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
@@ -13,8 +12,8 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
     from lava.lib.dl.slayer.neuron import cuba
 
 # lava-dl `slayer/neuron/cuba.py` multiplies tau_grad by TAU_RHO_MULT = 100 and scale_grad by SCALE_RHO_MULT = 0.1.
-# These two values make the surrogate gradient exp(-2 |v - threshold|), peak 1: as steep as the ArcTan surrogate (alpha = 2)
-# that SDDPM trains with.
+# These two values make the surrogate gradient exp(-2 |v - threshold|), peak 1: as steep as the ArcTan surrogate (alpha
+# = 2) that SDDPM trains with.
 TAU_GRAD = 0.005
 SCALE_GRAD = 10.0
 

@@ -44,7 +44,9 @@ class UNetConfig:
         if not self.multipliers or any(not isinstance(m, int) or m < 1 for m in self.multipliers):
             raise ConfigError(f"UNetConfig.multipliers is {self.multipliers!r}; it must be positive integers")
         if self.width % 2:
-            raise ConfigError(f"UNetConfig.width is {self.width}; it must be even (the time embedding has sines and cosines)")
+            raise ConfigError(
+                f"UNetConfig.width is {self.width}; it must be even (the time embedding has sines and cosines)"
+            )
         if self.image_size % 2 ** (len(self.multipliers) - 1):
             raise ConfigError(
                 f"UNetConfig.image_size is {self.image_size}; {len(self.multipliers)} levels need a multiple of "
@@ -74,7 +76,9 @@ class TimeEmbedding(nn.Module):
         frequencies = torch.exp(-torch.arange(0, dim, 2) / dim * math.log(10000.0))
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.frequencies: Tensor
-        self.mlp = nn.Sequential(nn.Linear(dim, out_features), nn.SiLU(), nn.Linear(out_features, out_features), nn.SiLU())
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, out_features), nn.SiLU(), nn.Linear(out_features, out_features), nn.SiLU()
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         angles = t.to(self.frequencies.dtype)[:, None] * self.frequencies
@@ -103,7 +107,9 @@ class ConvNorm(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """SDDPM's pre-spike residual block on a real-valued stream::
+    """SDDPM's pre-spike residual block on a real-valued stream.
+
+    Equations::
 
         a = BN1(conv1(IF1(x))) + time_bias ;  y = BN2(conv2(IF2(a))) + shortcut(x)
 
@@ -137,7 +143,10 @@ class Resample(nn.Sequential):
 
 
 class MembraneReadout(nn.Module):
-    """Weighted sum over SNN time, ``(T * N, C, H, W) -> (N, C, H, W)``: ``sum_t decay^(T-1-t) x[t]`` (SDDPM, decay 0.8)."""
+    """Weighted sum over SNN time, ``(T * N, C, H, W) -> (N, C, H, W)``.
+
+    ``sum_t decay^(T-1-t) x[t]``, as in SDDPM (decay 0.8).
+    """
 
     def __init__(self, timesteps: int, decay: float = 0.8) -> None:
         super().__init__()
@@ -157,8 +166,8 @@ class SpikingUNet(nn.Module):
     """Predicts the noise in ``x`` at diffusion step ``t``.
 
     Structure of SDDPM's ``Spk_UNet``: stem, residual blocks with strided-convolution down and nearest-upsampling up,
-    real-valued skips concatenated before a neuron; the tail is a neuron, one convolution and the 0.8-weighted sum, so that
-    everything behind the first convolution is driven by spikes.
+    real-valued skips concatenated before a neuron; the tail is a neuron, one convolution and the 0.8-weighted sum, so
+    that everything behind the first convolution is driven by spikes.
 
     Shapes:
         ``forward(x: (N, channels, size, size) float, t: (N,) int) -> (N, channels, size, size)``

@@ -16,7 +16,8 @@ def _digits() -> Images:
     """scikit-learn's digits: 1,797 real handwritten digits, 8x8, grey values 0..16 (UCI optdigits test set)."""
     from sklearn.datasets import load_digits
 
-    return (load_digits().images[:, None] / 8.0 - 1.0).astype(np.float32)
+    images: Images = (load_digits().images[:, None] / 8.0 - 1.0).astype(np.float32)
+    return images
 
 
 DATASETS: dict[str, Callable[[], Images]] = {"digits": _digits}

@@ -1,4 +1,4 @@
-"""The training loop of a noise-predicting network: resumable, seeded, with an exponential moving average of the weights."""
+"""The training loop of a noise-predicting network: resumable, seeded, with an average of the weights (EMA)."""
 
 from __future__ import annotations
 
@@ -82,8 +82,10 @@ class Trainer:
         Args:
             until: stop after this many iterations in total.
             on_progress: called after every iteration.
-            on_sample: called with the iteration and the averaged model every ``sample_every`` iterations and at the end.
-            sample_every, save_every: iterations between samples, and between resumable states.
+            on_sample: called with the iteration and the averaged model every ``sample_every`` iterations and at the
+                end.
+            sample_every: iterations between samples.
+            save_every: iterations between resumable states.
         """
         last = min(until or self.recipe.iterations, self.recipe.iterations)
         while self.iteration < last:
@@ -114,7 +116,7 @@ class Trainer:
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
+            norm.momentum = None  # type: ignore[assignment]  # a plain mean over the batches
         model.train()
         generator = torch.Generator().manual_seed(self.recipe.seed + 1)
         with torch.no_grad():
@@ -178,7 +180,9 @@ class Trainer:
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True)
             if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe)):
-                raise CheckpointError(f"{path}: the state of another recipe; choose another output folder, or delete it")
+                raise CheckpointError(
+                    f"{path}: the state of another recipe; choose another output folder, or delete it"
+                )
             self.model.load_state_dict(state["model"])
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
