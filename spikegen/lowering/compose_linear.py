@@ -41,6 +41,7 @@ from spikegen.lowering.graph import (
 )
 from spikegen.lowering.kernels import Kernel
 from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection, zero_bias
+from spikegen.program.numerics import DECAY_MAX
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ class _Block:
     @property
     def is_messages(self) -> bool:
         """Nothing but the messages of one node."""
-        return len(self.terms) == 1 and self.terms[0][1].weight is None and not self.bias.any() and self.table is None
+        if len(self.terms) != 1 or self.bias.any() or self.table is not None:
+            return False
+        kernel = self.terms[0][1]
+        return kernel.weight is None and kernel.upsample == 1
 
 
 class _InexactError(Exception):
@@ -191,9 +195,9 @@ class _Composer:
                 raise _InexactError(op.inputs[0])
             bias, table = block.bias, block.table
             if bias.any() or table is not None:
-                if op.weight.shape[2:] != (1, 1) or op.padding != (0, 0):
+                if op.padding != (0, 0):  # the padding is 0, not the bias
                     raise _InexactError(op.inputs[0])
-                mix = kernels.dense_weight(part, groups)[:, :, 0, 0]
+                mix = kernels.dense_weight(part, groups).sum(axis=(2, 3))
                 bias, table = mix @ bias, None if table is None else table @ mix.T
             else:
                 bias = zero_bias(op.shape)
@@ -227,6 +231,11 @@ class _Composer:
     def _neuron(self, op: NeuronOp) -> list[_Block]:
         start, blocks = 0, []
         for block in self.values[op.inputs[0]]:
+            if op.du != DECAY_MAX and (block.bias.any() or block.table is not None):
+                raise LoweringError(
+                    f"{op.name}: its current decays and its input has a bias; a bias enters the membrane of a Lif, "
+                    "past the decay; set current_decay to 1, or drop the bias, the BatchNorm or the conditioning"
+                )
             key = (id(block), op.threshold, op.du, op.dv)
             if key not in self.neurons:
                 self.keep.append(block)

@@ -109,5 +109,23 @@ class LayerGraph:
         return [op for op in self.ops if name in op.inputs]
 
     def macs(self) -> int:
-        """Multiply-accumulates of one pass through every convolution, padding included."""
-        return sum(op.weight.size * op.shape[1] * op.shape[2] for op in self.ops if isinstance(op, ConvOp))
+        """Multiply-accumulates of one dense pass through every convolution; taps that fall on padding are none."""
+        shapes = {op.name: op.shape for op in self.ops}
+        return sum(_conv_macs(op, shapes[op.inputs[0]]) for op in self.ops if isinstance(op, ConvOp))
+
+
+def _conv_macs(conv: ConvOp, source: Shape) -> int:
+    """Sum over output pixels of the taps that lie inside the source, axis by axis, times both channel numbers."""
+    inside = [
+        sum(
+            0 <= position * stride + tap * dilation - padding < size
+            for position in range(outputs)
+            for tap in range(taps)
+        )
+        for size, outputs, taps, stride, padding, dilation in zip(
+            source[1:], conv.shape[1:], conv.weight.shape[2:], conv.stride, conv.padding, conv.dilation, strict=True
+        )
+    ]
+    out, inputs = conv.weight.shape[:2]
+    macs: int = out * inputs * inside[0] * inside[1]
+    return macs

@@ -21,6 +21,7 @@ from spikegen.lowering.graph import (
     ConcatOp,
     ConvOp,
     FloatArray,
+    InputOp,
     NeuronOp,
     NormOp,
     Op,
@@ -45,10 +46,17 @@ Handler = Callable[[Any, Sequence[Op], Call], Op]
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the support matrix."""
+    """One row of the support matrix.
+
+    Attributes:
+        handler: makes the operation.
+        becomes: what the layer is in a Program.
+        arguments: keyword arguments that ``handler`` knows.
+    """
 
     handler: Handler
     becomes: str
+    arguments: tuple[str, ...] = ()
 
 
 def _array(tensor: torch.Tensor) -> FloatArray:
@@ -99,8 +107,11 @@ def _upsample(module: nn.Upsample, inputs: Sequence[Op], call: Call) -> Op:
 
 def _neuron(module: SpikingNeuron, inputs: Sequence[Op], call: Call) -> Op:
     neuron = module.neuron
-    if not neuron.shared_param or neuron.norm is not None or neuron.drop is not None or neuron.graded_spike:
-        raise _refuse(call, "per-channel decays, norm, dropout and graded spikes of a SLAYER neuron are not supported")
+    special = neuron.norm is not None or neuron.drop is not None or neuron.graded_spike or neuron.persistent_state
+    if special or not neuron.shared_param:
+        raise _refuse(
+            call, "per-channel decays, norm, dropout, graded spikes and persistent state of a neuron are not supported"
+        )
     decay, leak = int(neuron.cx_current_decay), int(neuron.cx_voltage_decay)
     if not (1 <= decay <= 4096 and 0 <= leak <= 4095):
         raise _refuse(
@@ -114,23 +125,30 @@ def _same(_module: Any, inputs: Sequence[Op], _call: Call) -> Op:
     return inputs[0]
 
 
+def _coding(_module: DirectCoding, inputs: Sequence[Op], call: Call) -> Op:
+    if not isinstance(inputs[0], InputOp):
+        raise _refuse(call, f"direct coding repeats the input image, not {inputs[0].name}")
+    return inputs[0]
+
+
 def _readout(module: MembraneReadout, inputs: Sequence[Op], call: Call) -> Op:
     return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, np.array(module.weights()))
 
 
 def add_handler(_module: None, inputs: Sequence[Op], call: Call) -> Op:
     """The sum of two values; the tracer handles a sum with a value of the diffusion step itself."""
-    if len(inputs) != 2 or inputs[0].shape != inputs[1].shape or call.arguments.get("alpha", 1) != 1:
+    if len(inputs) != 2 or inputs[0].shape != inputs[1].shape:
         raise _refuse(call, "only the sum of two values of one shape is supported")
     return AddOp(call.name, (inputs[0].name, inputs[1].name), inputs[0].shape)
 
 
 def _concat(_module: None, inputs: Sequence[Op], call: Call) -> Op:
-    if call.arguments.get("dim", 0) != 1:
-        raise _refuse(
-            call, f"concatenation along dimension {call.arguments.get('dim', 0)}; only channels (1) are supported"
-        )
+    dim = call.arguments.get("dim", 0)
+    if dim != 1:
+        raise _refuse(call, f"concatenation along dimension {dim}; only channels (1) are supported")
     first: Shape = inputs[0].shape
+    if any(op.shape[1:] != first[1:] for op in inputs):
+        raise _refuse(call, f"concatenation of {[op.shape for op in inputs]}; height and width must agree")
     shape = (sum(op.shape[0] for op in inputs), first[1], first[2])
     return ConcatOp(call.name, tuple(op.name for op in inputs), shape)
 
@@ -141,12 +159,12 @@ LAYERS: dict[Any, Layer] = {
     nn.Upsample: Layer(_upsample, "nearest, integer factor: sub-pixel Conv on the small grid"),
     nn.Identity: Layer(_same, "nothing"),
     SpikingNeuron: Layer(_neuron, "Lif population (one per concatenated part)"),
-    DirectCoding: Layer(_same, "the Input port, which repeats its frame"),
+    DirectCoding: Layer(_coding, "the Input port, which repeats its frame"),
     MembraneReadout: Layer(_readout, "Readout, summed by the host"),
     operator.add: Layer(
         add_handler,
         "several projections into one population; bias table if one side depends on the diffusion step only",
     ),
     torch.add: Layer(add_handler, "as the operator +"),
-    torch.cat: Layer(_concat, "separate populations or projections, along channels"),
+    torch.cat: Layer(_concat, "separate populations or projections, along channels", ("dim",)),
 }

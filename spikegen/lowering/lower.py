@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from spikegen import __version__
+from spikegen.errors import LoweringError
 from spikegen.lowering.calibrate import Calibration, noised, record_spikes
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
@@ -57,6 +58,8 @@ def lower(
         LoweringError: what cannot be lowered, by name.
     """
     stage = on_stage or (lambda _: None)
+    if data.images.shape[1:] != shape:
+        raise LoweringError(f"{name}: calibration images have shape {data.images.shape[1:]}, the model takes {shape}")
     stage("trace")
     traced = trace(model, shape, timesteps, steps)
     stage("fold BatchNorm")

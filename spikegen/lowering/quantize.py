@@ -172,11 +172,12 @@ class _Search:
             raise LoweringError(f"{self.population.name}: all its weights are zero")
         # A relay's unit must be a whole number of units here, or the whole stream would be scaled wrongly.
         exact = {gain / whole for gain in self.relayed for whole in RELAY_WEIGHTS}
-        fits = [value for p, value in zip(self.incoming, self.largest, strict=True) if value > 0 and not _is_uniform(p)]
+        pairs = [(p, value) for p, value in zip(self.incoming, self.largest, strict=True) if value > 0]
+        fits = [value for p, value in pairs if not _is_uniform(p)] or [value for _, value in pairs]
         steps = range(OCTAVES_COARSER * STEPS_PER_OCTAVE, -OCTAVES_FINER * STEPS_PER_OCTAVE - 1, -1)
         # At `full` the smallest projection fills its 8 bits at exponent 1.
-        full = min(fits) / (2 * WEIGHT_MAX) if fits else 0.0
-        scales = {full * 2.0 ** (step / STEPS_PER_OCTAVE) for step in steps if fits}
+        full = min(fits) / (2 * WEIGHT_MAX)
+        scales = {full * 2.0 ** (step / STEPS_PER_OCTAVE) for step in steps}
         if self.population.is_relay:
             # Readers with this threshold can then hold the relay's unit exactly, as the weight 1.
             unit = self._reader_threshold()

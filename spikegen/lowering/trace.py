@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering.graph import ConditionOp, FloatArray, InputOp, LayerGraph, Op, Shape
+from spikegen.lowering.graph import ConditionOp, FloatArray, InputOp, LayerGraph, Op, ReadoutOp, Shape
 from spikegen.lowering.layers import LAYERS, Call, add_handler
 
 
@@ -44,57 +44,85 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
             f"{type(model).__name__}: forward must take the image and the diffusion step, "
             f"not {len(placeholders)} arguments"
         )
-    conditioning = _independent_of(graph, placeholders[0])
-    values: dict[fx.Node, Op] = {placeholders[0]: InputOp("input", (), shape)}
-    tables = _Tables(model, graph, conditioning, timesteps, steps)
-    ops: list[Op] = [values[placeholders[0]]]
+    tables = _Tables(model, graph, _independent_of(graph, placeholders[0]), timesteps, steps)
+    image = InputOp("input", (), shape)
+    values: dict[fx.Node, Op] = {placeholders[0]: image}
+    ops: dict[str, Op] = {image.name: image}
     problems: list[str] = []
     for node in graph.nodes:
-        if node in conditioning or node.op in ("placeholder", "output"):
+        if node in tables.nodes or node.op == "placeholder":
             continue
+        if any(source not in values and source not in tables.nodes for source in node.all_input_nodes):
+            continue  # an input came from a layer that is already in `problems`
         try:
+            if node.op == "output":
+                _check_output(node, values)
+                continue
             op = _lower_call(node, modules, values, tables)
-        except _UnknownLayerError as unknown:
-            problems.append(str(unknown))
-            continue
-        except KeyError:  # an input came from a layer that is already in `problems`
+            if ops.setdefault(op.name, op) is not op:
+                raise LoweringError(f"{op.name}: it is used twice, or a layer has the name of a function; make it two")
+        except LoweringError as error:
+            problems.append(str(error))
             continue
         values[node] = op
-        if all(op is not known for known in ops):
-            ops.append(op)
     if problems:
         supported = ", ".join(sorted({getattr(layer, "__name__", str(layer)) for layer in LAYERS}))
-        raise LoweringError(
-            "layers that cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}"
-        )
-    return LayerGraph(timesteps, steps, tuple(ops))
+        raise LoweringError("what cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}")
+    return LayerGraph(timesteps, steps, tuple(ops.values()))
 
 
-class _UnknownLayerError(Exception):
-    pass
+def _check_output(node: fx.Node, values: dict[fx.Node, Op]) -> None:
+    result = node.args[0]
+    if not isinstance(result, fx.Node) or not isinstance(values.get(result), ReadoutOp):
+        raise LoweringError(f"output ({result}): a model must return the value of one MembraneReadout")
 
 
 def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.Node, Op], tables: _Tables) -> Op:
     module = modules[str(node.target)] if node.op == "call_module" else None
     kind: Any = type(module) if module is not None else node.target
     name = str(node.target) if module is not None else node.name
+    title = getattr(kind, "__name__", kind)
     if kind not in LAYERS or node.op == "call_method":
-        raise _UnknownLayerError(f"{name} ({getattr(kind, '__name__', kind)})")
-    operands: list[Any] = list(node.args[0] if isinstance(node.args[0], list | tuple) else node.args)
-    arguments = dict(node.kwargs)
-    if isinstance(node.args[0], list | tuple) and len(node.args) > 1:
-        arguments["dim"] = node.args[1]
+        raise LoweringError(f"{name} ({title}): unknown layer")
+    own = getattr(module, "timesteps", tables.timesteps)
+    if own != tables.timesteps:
+        raise LoweringError(f"{name} ({title}): it has {own} timesteps, the model {tables.timesteps}")
+    operands, arguments = _arguments(node)
+    unknown = [
+        f"{argument}={value!r}" for argument, value in arguments.items() if argument not in LAYERS[kind].arguments
+    ]
+    if unknown or not operands:
+        raise LoweringError(
+            f"{name} ({title}): arguments {', '.join(unknown)} are not supported; pass tensors by position"
+        )
     constant = [operand for operand in operands if operand in tables.nodes]
     if constant:
         data = [operand for operand in operands if operand not in tables.nodes]
         if len(operands) != 2 or not data or LAYERS[kind].handler is not add_handler:
-            raise _UnknownLayerError(
-                f"{name} ({getattr(kind, '__name__', kind)} of the diffusion step; only + is supported)"
-            )
+            raise LoweringError(f"{name} ({title}): of the diffusion step; only + is supported")
         source = values[data[0]]
-        return ConditionOp(name, (source.name,), source.shape, tables.table(constant[0], source.shape[0]))
-    call = Call(name, arguments)
-    return LAYERS[kind].handler(module, [values[operand] for operand in operands if isinstance(operand, fx.Node)], call)
+        op: Op = ConditionOp(name, (source.name,), source.shape, tables.table(constant[0], source.shape[0]))
+    else:
+        inputs = [values[operand] for operand in operands if isinstance(operand, fx.Node)]
+        op = LAYERS[kind].handler(module, inputs, Call(name, arguments))
+        if any(isinstance(source, ReadoutOp) for source in inputs):
+            raise LoweringError(f"{name} ({title}): it reads a MembraneReadout, which must be the end of the model")
+    broken = [
+        field for field, value in vars(op).items() if isinstance(value, np.ndarray) and not np.isfinite(value).all()
+    ]
+    if broken:
+        raise LoweringError(f"{name} ({title}): its {', '.join(broken)} has NaN or infinite values")
+    return op
+
+
+def _arguments(node: fx.Node) -> tuple[list[Any], dict[str, Any]]:
+    """What a call reads, and its keyword arguments; ``dim`` of a concatenation may be positional."""
+    arguments = dict(node.kwargs)
+    if node.args and isinstance(node.args[0], list | tuple):
+        if len(node.args) > 1:
+            arguments["dim"] = node.args[1]
+        return list(node.args[0]), arguments
+    return list(node.args), arguments
 
 
 def _independent_of(graph: fx.Graph, image: fx.Node) -> set[fx.Node]:
@@ -120,15 +148,22 @@ class _Tables:
             for node in graph.nodes:
                 if node in nodes:
                     interpreter.env = self._values
-                    self._values[node] = torch.arange(steps) if node.op == "placeholder" else interpreter.run_node(node)
+                    try:
+                        step = node.op == "placeholder"
+                        self._values[node] = torch.arange(steps) if step else interpreter.run_node(node)
+                    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+                        raise LoweringError(
+                            f"{node.name}: it cannot be evaluated for diffusion steps 0..{steps - 1}: {error}"
+                        ) from error
 
     def table(self, node: fx.Node, channels: int) -> FloatArray:
         """The value of ``node`` as float64 [K, channels]; it must be the same at every timestep and pixel."""
         value = self._values[node]
         expected = (self.timesteps * self.steps, channels, 1, 1)
-        if tuple(value.shape) != expected:
+        shape = tuple(getattr(value, "shape", ()))
+        if shape != expected:
             raise LoweringError(
-                f"{node.name}: conditioning has shape {tuple(value.shape)}, expected {expected} (one bias per channel)"
+                f"{node.name}: conditioning has shape {shape}, expected {expected} (one bias per channel)"
             )
         per_step = value.double().numpy().reshape(self.timesteps, self.steps, channels)
         if not np.array_equal(per_step, np.broadcast_to(per_step[:1], per_step.shape)):

@@ -15,7 +15,6 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
 
 from spikegen.atomic import write_atomically
 from spikegen.errors import CheckpointError, ConfigError
@@ -26,6 +25,15 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 CONFIG_BYTES_MAX = 1 << 20
 WEIGHTS_BYTES_MAX = 1 << 32
 SHIPPED = ("digits-unet",)
+FIELDS = {
+    "format": str,
+    "schema": int,
+    "architecture": str,
+    "model": dict,
+    "beta_schedule": str,
+    "dataset": str,
+    "training": dict,
+}
 ARCHITECTURES: dict[str, tuple[type[UNetConfig], type[SpikingUNet]]] = {"unet": (UNetConfig, SpikingUNet)}
 
 
@@ -94,18 +102,27 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     """
     folder = locate(source)
     config = _read_config(folder / CONFIG_FILE)
+    config_type, model_type = ARCHITECTURES[config["architecture"]]
     try:
-        config_type, model_type = ARCHITECTURES[config["architecture"]]
         sizes = dict(config["model"])
         sizes["multipliers"] = tuple(sizes["multipliers"])
-        model = model_type(config_type(**sizes))
-        beta_schedule, dataset = str(config["beta_schedule"]), str(config["dataset"])
+        sized = config_type(**sizes)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: not a valid configuration: {error}") from error
-    digest = _load_weights(folder / WEIGHTS_FILE, model)
+    with torch.device("meta"):  # shapes only: nothing is allocated before the file turns out to hold such tensors
+        expected = model_type(sized).state_dict()
+    tensors, digest = _read_weights(folder / WEIGHTS_FILE, expected)
+    model = model_type(sized)
+    model.load_state_dict(tensors)
     model.eval()
     return Checkpoint(
-        model, config["architecture"], beta_schedule, dataset, config.get("training", {}), str(source), digest
+        model,
+        config["architecture"],
+        config["beta_schedule"],
+        config["dataset"],
+        config["training"],
+        str(source),
+        digest,
     )
 
 
@@ -120,11 +137,21 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: not a {FORMAT} of schema {SCHEMA}")
+    problems = [f"{key}: unknown field" for key in config.keys() - FIELDS.keys()]
+    problems += [
+        f"{key}: missing or not of type {kind.__name__}"
+        for key, kind in FIELDS.items()
+        if not isinstance(config.get(key), kind)
+    ]
+    if not problems and config["architecture"] not in ARCHITECTURES:
+        problems.append(f"architecture: {config['architecture']!r} is unknown; known: {', '.join(ARCHITECTURES)}")
+    if problems:
+        raise CheckpointError(f"{path}: not a valid configuration:\n  - " + "\n  - ".join(sorted(problems)))
     return config
 
 
-def _load_weights(path: Path, model: nn.Module) -> str:
-    """Copy the tensors of ``path`` into ``model``; returns the SHA-256 of the file."""
+def _read_weights(path: Path, expected: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of ``path``, which must have the names, shapes and types of ``expected``; and the file's SHA-256."""
     if not path.is_file():
         raise CheckpointError(f"{path}: the checkpoint has no {WEIGHTS_FILE}")
     if path.stat().st_size > WEIGHTS_BYTES_MAX:
@@ -138,13 +165,17 @@ def _load_weights(path: Path, model: nn.Module) -> str:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file (truncated or damaged): {error}") from error
-    expected = model.state_dict()
     problems = [f"{name}: missing" for name in expected.keys() - tensors.keys()]
     problems += [f"{name}: unknown" for name in tensors.keys() - expected.keys()]
     problems += [
         f"{name}: shape {tuple(tensors[name].shape)}, the configuration needs {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    problems += [
+        f"{name}: type {tensors[name].dtype}, the configuration needs {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].dtype != tensor.dtype
     ]
     problems += [
         f"{name}: NaN or infinite values"
@@ -155,5 +186,4 @@ def _load_weights(path: Path, model: nn.Module) -> str:
         raise CheckpointError(
             f"{path}: the tensors do not match {CONFIG_FILE}:\n  - " + "\n  - ".join(sorted(problems))
         )
-    model.load_state_dict(tensors)
-    return hashlib.sha256(data).hexdigest()
+    return tensors, hashlib.sha256(data).hexdigest()

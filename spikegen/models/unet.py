@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from spikegen.errors import ConfigError
 from spikegen.models.neuron import SpikingNeuron
 
+# Far above any use, and small enough that a hostile configuration is refused before anything is built.
+SIZE_LIMITS = {
+    "image_size": 1024,
+    "channels": 1024,
+    "width": 4096,
+    "blocks": 64,
+    "middle_blocks": 64,
+    "timesteps": 1024,
+    "diffusion_steps": 1 << 16,
+}
+LEVELS_MAX, WIDEST = 10, 64
+
+
+def _is_size(value: object, limit: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -37,12 +53,15 @@ class UNetConfig:
     diffusion_steps: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "channels", "width", "blocks", "middle_blocks", "timesteps", "diffusion_steps"):
+        for name, limit in SIZE_LIMITS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"UNetConfig.{name} is {value!r}; it must be an integer of at least 1")
-        if not self.multipliers or any(not isinstance(m, int) or m < 1 for m in self.multipliers):
-            raise ConfigError(f"UNetConfig.multipliers is {self.multipliers!r}; it must be positive integers")
+            if not _is_size(value, limit):
+                raise ConfigError(f"UNetConfig.{name} is {value!r}; it must be an integer in 1..{limit}")
+        if not 1 <= len(self.multipliers) <= LEVELS_MAX or any(not _is_size(m, WIDEST) for m in self.multipliers):
+            raise ConfigError(
+                f"UNetConfig.multipliers is {self.multipliers!r:.80}; "
+                f"it must be 1..{LEVELS_MAX} integers in 1..{WIDEST}"
+            )
         if self.width % 2:
             raise ConfigError(
                 f"UNetConfig.width is {self.width}; it must be even (the time embedding has sines and cosines)"

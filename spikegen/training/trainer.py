@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
 import math
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +17,24 @@ from torch import Tensor, nn
 
 from spikegen.atomic import write_atomically
 from spikegen.diffusion.schedule import alphas_cumprod
-from spikegen.errors import CheckpointError, SpikegenError
+from spikegen.errors import CheckpointError, OutputError, SpikegenError
 from spikegen.models import Checkpoint, SpikingUNet, save_checkpoint
 from spikegen.training.datasets import load_images
 from spikegen.training.recipes import Recipe
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 RECALIBRATION_BATCHES = 64
+# What torch.load and load_state_dict raise on bytes that are no such state.
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +62,8 @@ class Trainer:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
         except OSError as error:
-            raise SpikegenError(f"{folder}: the output folder cannot be written: {error.strerror or error}") from error
+            raise _cannot_write(folder, error) from error
         self.images = torch.from_numpy(load_images(recipe.dataset))
         betas = alphas_cumprod(recipe.beta_schedule, recipe.model.diffusion_steps)
         self.alphas_cumprod = torch.from_numpy(betas).float()
@@ -68,6 +78,10 @@ class Trainer:
         self.loss = math.nan
         if (folder / STATE_FILE).exists():
             self._resume(folder / STATE_FILE)
+        try:  # only now: the folder may belong to another recipe
+            write_atomically(folder / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
 
     def run(
         self,
@@ -77,7 +91,7 @@ class Trainer:
         sample_every: int = 500,
         save_every: int = 100,
     ) -> Checkpoint:
-        """Train up to iteration ``until`` (default: all) and write the checkpoint when the recipe is complete.
+        """Train up to iteration ``until`` (default: all), then write the checkpoint of the averaged model.
 
         Args:
             until: stop after this many iterations in total.
@@ -87,7 +101,7 @@ class Trainer:
             sample_every: iterations between samples.
             save_every: iterations between resumable states.
         """
-        last = min(until or self.recipe.iterations, self.recipe.iterations)
+        last = self.recipe.iterations if until is None else min(until, self.recipe.iterations)
         while self.iteration < last:
             loss = self._iterate()
             self.loss = loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
@@ -167,14 +181,14 @@ class Trainer:
             "loss": self.loss,
         }
         path = self.folder / STATE_FILE
-        temporary = path.with_suffix(".tmp")
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         try:
-            torch.save(state, temporary)
-            os.replace(temporary, path)
+            write_atomically(path, buffer.getvalue())
             with (self.folder / LOG_FILE).open("a") as log:
                 log.write(json.dumps({"iteration": self.iteration, "loss": self.loss}) + "\n")
         except OSError as error:
-            raise SpikegenError(f"{path}: the training state cannot be written: {error.strerror or error}") from error
+            raise _cannot_write(self.folder, error) from error
 
     def _resume(self, path: Path) -> None:
         try:
@@ -188,5 +202,9 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
             self.iteration, self.loss = int(state["iteration"]), float(state["loss"])
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        except _DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder}: the output folder cannot be written: {error.strerror or error}")
