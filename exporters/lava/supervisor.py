@@ -170,22 +170,30 @@ class Supervisor:
 def _end(
     parent: int, worker: subprocess.Popen[bytes], connection: socket.socket, workspace: Path, segments: set[str]
 ) -> None:
-    """Kill the session of ``worker`` and remove its shared memory and files."""
-    if os.getpid() != parent:  # a fork of the parent that ends has no say
-        return
+    """End the session of ``worker`` and remove its files, unless this is a fork of the parent, which has no say."""
+    if os.getpid() == parent:
+        end_session(worker, segments)
+        connection.close()
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def end_session(leader: subprocess.Popen[bytes], segments: set[str] | frozenset[str] = frozenset()) -> None:
+    """Kill the session that ``leader`` leads and remove its shared memory.
+
+    Args:
+        leader: a process started with ``start_new_session=True``; it may have ended already.
+        segments: names of segments that nobody may have mapped any more.
+    """
     # Stopped, the session can neither map more shared memory nor start more processes while it is looked at.
-    _signal_group(worker.pid, signal.SIGSTOP)
-    members = session_members(worker.pid)
-    segments |= {name for pid in members for name in _mapped_segments(pid)}
-    _signal_group(worker.pid, signal.SIGKILL)
-    worker.wait()
-    connection.close()
+    _signal_group(leader.pid, signal.SIGSTOP)
+    mapped = {name for pid in session_members(leader.pid) for name in _mapped_segments(pid)}
+    _signal_group(leader.pid, signal.SIGKILL)
+    leader.wait()
     deadline = time.monotonic() + _KILL_SECONDS
-    while session_members(worker.pid) and time.monotonic() < deadline:
+    while session_members(leader.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    for name in segments:
+    for name in mapped | segments:
         (SHARED_MEMORY / name).unlink(missing_ok=True)
-    shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -22,8 +22,8 @@ SYNAPSES = ("sparse", "conv")
 class LavaTarget:
     """Evaluates a Program on real Lava processes, exactly as the simulator does.
 
-    That holds while every current stays within its width, which ``overflow_risks`` proves: Lava cuts what leaves it, the
-    simulator refuses it.
+    That holds while every current stays within its width, which ``overflow_risks`` proves: Lava cuts what leaves it,
+    the simulator refuses it.
 
     The network is built once, in a worker process, and run for every evaluation; images are streamed through it back to
     back. This process never imports Lava. Use as a context manager, or call :meth:`close`: a network is dozens of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from spikegen.exporters.lava.schedule import Schedule
+from spikegen.exporters.lava.supervisor import end_session
 from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.exporters.lava.target import SYNAPSES, evaluation
 from spikegen.program import Lif, Program, Relay, save
@@ -103,8 +103,6 @@ def run_batch(folder: Path) -> None:
         )
         try:
             code = process.wait(timeout=900)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+        finally:  # nothing is left to end unless it hangs or pytest was interrupted
+            end_session(process)
     assert code == 0, log.read_text()[-3000:]
