@@ -48,7 +48,7 @@ OCTAVES_FINER, OCTAVES_COARSER = 1, 4
 CLIPS = (1.0, 0.85, 0.7)
 # A reader adds a relay's message for T timesteps to a membrane of 2^17 units of current; this share leaves room for its
 # bias and its other inputs.
-RELAY_SHARE = 0.75
+RELAY_SHARE = 0.5
 RELAY_WEIGHTS = (1, 2, 3, 4, 6, 8)
 
 

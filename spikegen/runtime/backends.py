@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spikegen.errors import BackendError, ConfigError
+from spikegen.errors import ConfigError
 from spikegen.program import Program, Target
 from spikegen.simulator import Simulator
 
@@ -16,12 +16,8 @@ def _simulator(program: Program, images: int, synapses: str) -> Target:  # noqa:
 
 
 def _lava(program: Program, images: int, synapses: str) -> Target:
-    try:
-        from spikegen.exporters.lava import LavaTarget
-    except ImportError as error:
-        raise BackendError(
-            f"the backend lava needs Lava, which cannot be imported ({error}); pip install 'spikegen[lava]'"
-        ) from error
+    from spikegen.exporters.lava import LavaTarget  # Lava itself is imported by its worker
+
     target: Target = LavaTarget(program, images=images, synapses=synapses)
     return target
 

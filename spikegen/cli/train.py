@@ -1,0 +1,109 @@
+"""`spikegen train`: train a model by a named recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from spikegen.errors import LoweringError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spikegen.models import SpikingUNet
+    from spikegen.training import Progress, Recipe
+
+_RECIPES = ("digits-unet",)
+GRID_IMAGES, GRID_STEPS = 64, 20
+
+
+@click.command()
+@click.argument("recipe", type=click.Choice(_RECIPES))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Output folder.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps; default: the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Images per step; default: the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed; default: the recipe's.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: torch's choice.")
+@click.option(
+    "--sample-every",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Iterations between sample grids.",
+)
+@click.option(
+    "--save-every", type=click.IntRange(min=1), default=100, show_default=True, help="Iterations between saved states."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def train(
+    recipe: str,
+    output: Path,
+    iterations: int | None,
+    batch_size: int | None,
+    seed: int | None,
+    threads: int | None,
+    sample_every: int,
+    save_every: int,
+    quiet: bool,
+) -> None:
+    """Train RECIPE into a folder: checkpoint, log, grids. The same command goes on where a killed run stopped."""
+    try:
+        import torch
+
+        from spikegen.training import RECIPES, Trainer
+    except ImportError as error:
+        raise LoweringError(f"training needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    named = RECIPES[recipe]
+    chosen = dataclasses.replace(
+        named,
+        iterations=named.iterations if iterations is None else iterations,
+        batch_size=named.batch_size if batch_size is None else batch_size,
+        seed=named.seed if seed is None else seed,
+    )
+    trainer = Trainer(chosen, output)
+    with _progress(trainer.iteration, chosen.iterations, quiet) as on_progress:
+        checkpoint = trainer.run(
+            on_progress=on_progress,
+            on_sample=lambda iteration, model: _write_grid(chosen, model, output / "samples" / f"{iteration:06d}.png"),
+            sample_every=sample_every,
+            save_every=save_every,
+        )
+    click.echo(f"Wrote {output}: loss {checkpoint.training['loss']:.4f} after {trainer.iteration} iterations")
+
+
+@contextlib.contextmanager
+def _progress(start: int, total: int, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """A progress bar with the loss and the remaining time."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times: tuple[Any, ...] = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Bar(*columns, *times, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=total, completed=start)
+        yield lambda done: bar.update(task, completed=done.iteration, description=f"loss {done.loss:.4f}")
+
+
+def _write_grid(recipe: Recipe, model: SpikingUNet, path: Path) -> None:
+    from spikegen.diffusion import make_solver
+    from spikegen.runtime import write_png
+    from spikegen.training.sampling import sample_model
+
+    size = recipe.model
+    solver = make_solver("ddim", recipe.beta_schedule, size.diffusion_steps)
+    shape = (size.channels, size.image_size, size.image_size)
+    steps = min(GRID_STEPS, size.diffusion_steps)
+    images = sample_model(model, shape, solver, steps=steps, images=GRID_IMAGES, seed=recipe.seed)
+    path.parent.mkdir(exist_ok=True)
+    write_png(path, images)

@@ -1,0 +1,43 @@
+"""How close the integer Program is to the float model it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from spikegen.lowering.calibrate import Calibration, record_spikes
+from spikegen.program import Evaluation, Lif, Program
+from spikegen.runtime.readout import host_readout
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Agreement of a recorded evaluation with the float model on the same noised images.
+
+    Attributes:
+        agreement: Lif population -> share of equal (neuron, timestep, image) spikes, 0 .. 1.
+        noise_error: ``|noise_int - noise_float| / |noise_float|`` over all pixels (L2 norms).
+    """
+
+    agreement: Mapping[str, float]
+    noise_error: float
+
+
+def fidelity(
+    program: Program, evaluation: Evaluation, model: nn.Module, images: npt.NDArray[np.float64], step: int
+) -> Fidelity:
+    """Compare ``evaluation`` of ``images`` (float64 [N, C, H, W], before quantisation) at diffusion step ``step``."""
+    spikes, noise = record_spikes(model, Calibration(images, np.full(len(images), step)))
+    agreement = {}
+    for population in program.populations:
+        if isinstance(population, Lif) and population.origin in spikes:
+            start, stop = population.origin_start, population.origin_start + population.shape[0]
+            expected = spikes[population.origin][:, :, start:stop]
+            agreement[population.name] = float(np.mean(expected == evaluation.messages[population.name]))
+    readout = next(program.readouts())
+    found = host_readout(readout, evaluation.readouts[readout.name])
+    return Fidelity(agreement, float(np.linalg.norm(found - noise) / np.linalg.norm(noise)))

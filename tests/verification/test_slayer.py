@@ -1,0 +1,64 @@
+"""SLAYER's own dynamics on a Program's integers equal the simulator; a wrong neuron or weight is found."""
+
+import dataclasses
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikegen.program import Evaluation, Lif, Population, Program, Readout
+from spikegen.simulator import Simulator
+from spikegen.verification import SlayerTarget, differences
+from tests.runtime.programs import tiny
+from tests.strategies import frames, programs
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_random_programs_equal_slayer(data: st.DataObject) -> None:
+    program = data.draw(programs())
+    images = data.draw(frames(program, (2,)))
+    step = data.draw(st.integers(0, program.conditioning.steps - 1))
+    reference = Simulator(program).evaluate(images, step, record=True)
+    slayer = SlayerTarget(program).evaluate(images, step, record=True)
+    assert [row.differing for row in differences(program, reference, slayer)] == [0] * len(program.nodes)
+    assert slayer.counts == reference.counts
+
+
+def _evaluations(program: Program, other: Program) -> tuple[Evaluation, Evaluation]:
+    images = np.full((2, *program.input.shape), 3, dtype=np.int32)
+    return Simulator(program).evaluate(images, 0, record=True), SlayerTarget(other).evaluate(images, 0, record=True)
+
+
+def test_a_threshold_of_more_than_17_bits_of_precision_is_compared_exactly() -> None:
+    # SLAYER compares 64 v with 64 vth + 0.01: float32 could not hold that at the largest threshold
+    program = tiny()
+    population = next(p for p in program.populations if isinstance(p, Lif))
+    at_threshold = dataclasses.replace(
+        population, vth=100_000, bias_mant=np.full(population.shape[0], 3125), bias_exp=7, dv=0
+    )  # 3125 << 7 = 400,000; after 16 timesteps v = 6,400,000 = 100,000 << 6: equal, so it must not fire
+    above = dataclasses.replace(at_threshold, vth=99_999)
+    for neuron, fires in ((at_threshold, False), (above, True)):
+        silent = tuple(dataclasses.replace(p, weight=0 * p.weight) for p in program.projections)
+        populations = tuple(_for_16_timesteps(neuron if p.name == neuron.name else p) for p in program.populations)
+        changed = dataclasses.replace(
+            program,
+            timesteps=16,
+            populations=populations,
+            projections=silent,
+            conditioning=dataclasses.replace(program.conditioning, tables={}),
+        )
+        reference, slayer = _evaluations(changed, changed)
+        assert (reference.messages[neuron.name] != 0).any() == fires
+        assert [row.differing for row in differences(changed, reference, slayer)] == [0] * len(changed.nodes)
+
+
+def _for_16_timesteps(population: Population) -> Population:
+    return dataclasses.replace(population, weights=np.ones(16)) if isinstance(population, Readout) else population
+
+
+def test_a_changed_threshold_is_found() -> None:
+    program = tiny()
+    populations = tuple(dataclasses.replace(p, vth=p.vth + 5) if isinstance(p, Lif) else p for p in program.populations)
+    reference, slayer = _evaluations(program, dataclasses.replace(program, populations=populations))
+    assert sum(row.differing for row in differences(program, reference, slayer)) > 0
