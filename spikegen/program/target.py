@@ -52,10 +52,9 @@ class Target(Protocol):
 def check_frames(program: Program, frames: npt.NDArray[np.int32], step: int) -> None:
     """Raise ConfigError unless ``frames`` and ``step`` fit ``program``. Used by every target."""
     limit = (1 << program.input.bits) - 1
+    size = ", ".join(map(str, program.input.shape))
     if frames.ndim != 4 or frames.shape[1:] != program.input.shape or len(frames) < 1:
-        raise ConfigError(
-            f"frames have shape {frames.shape}, {program.input.name} takes (N, *{program.input.shape}), N >= 1"
-        )
+        raise ConfigError(f"frames have shape {frames.shape}, {program.input.name} takes (N, {size}), N >= 1")
     if frames.dtype != np.int32 or frames.min() < -limit or frames.max() > limit:
         raise ConfigError(f"frames must be int32 within +-{limit} ({program.input.bits} bits)")
     if not 0 <= step < program.conditioning.steps:

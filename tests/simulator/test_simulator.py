@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 
-from spikegen.program import Program
+from spikegen.errors import BackendError, ConfigError, ProgramError
+from spikegen.program import Conditioning, Evaluation, Lif, Program, Target, overflow_risks
+from spikegen.program.ir import neurons
 from spikegen.simulator import Simulator
 from tests import reference
+from tests.program.examples import changed, every_primitive
 from tests.strategies import frames, programs
 
 
@@ -28,11 +35,186 @@ def assert_equals_reference(program: Program, images: npt.NDArray[np.int32], ste
     return expected
 
 
+def assert_same_evaluation(a: Evaluation, b: Evaluation) -> None:
+    """Equality of everything that an evaluation holds."""
+    assert a.counts == b.counts
+    for left, right in ((a.readouts, b.readouts), (a.messages, b.messages)):
+        assert list(left) == list(right)
+        for name in left:
+            np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+# How often the examples did what makes them worth testing.
+SEEN = {"programs": 0, "neurons": 0, "firing": 0, "wraps": 0, "clips": 0}
+
+
+def _see(program: Program, results: list[reference.Result]) -> None:
+    SEEN["programs"] += 1
+    SEEN["wraps"] += any(result.wraps for result in results)
+    SEEN["clips"] += any(result.clips for result in results)
+    for population in program.populations:
+        if isinstance(population, Lif):
+            SEEN["neurons"] += 1
+            spikes = sum(result.events[population.name] for result in results)
+            SEEN["firing"] += 0 < spikes < len(results) * program.timesteps * neurons(population)
+
+
 @settings(max_examples=500)
 @given(st.data())
-def test_random_programs_equal_the_reference(data: st.DataObject) -> None:
+def _random_programs(data: st.DataObject) -> None:
     program = data.draw(programs())
     images = data.draw(frames(program, images=(1, 2)))
     step = data.draw(st.integers(0, program.conditioning.steps - 1))
     results = assert_equals_reference(program, images, step)
     assert not any(result.wraps or result.clips or result.misfits for result in results)  # overflow_risks was empty
+    _see(program, results)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def _overflowing_programs(data: st.DataObject) -> None:
+    program = data.draw(programs(overflow=True))
+    results = assert_equals_reference(program, data.draw(frames(program, images=(2,))), 0)
+    assert overflow_risks(program) or not any(result.wraps or result.clips for result in results)
+    _see(program, results)
+
+
+def test_random_programs_equal_the_reference() -> None:
+    SEEN.update(dict.fromkeys(SEEN, 0))
+    _random_programs()
+    assert SEEN["programs"] >= 500
+    assert SEEN["firing"] > SEEN["neurons"] / 2  # the rest is silent or fires always
+
+
+def test_overflowing_programs_equal_the_reference() -> None:
+    """Wrapped currents and clipped membranes too."""
+    SEEN.update(dict.fromkeys(SEEN, 0))
+    _overflowing_programs()
+    assert SEEN["wraps"] >= SEEN["programs"] / 10
+    assert SEEN["clips"] >= SEEN["programs"] / 10
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_the_batch_size_never_changes_a_result(data: st.DataObject) -> None:
+    program = data.draw(programs())
+    images = data.draw(frames(program, images=(5,)))
+    whole = Simulator(program, batch=64).evaluate(images, 0, record=True)
+    for batch in (1, 2, 5):
+        assert_same_evaluation(Simulator(program, batch=batch).evaluate(images, 0, record=True), whole)
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_images_do_not_meet(data: st.DataObject) -> None:
+    program = data.draw(programs())
+    images = data.draw(frames(program, images=(3,)))
+    simulator = Simulator(program)
+    together = simulator.evaluate(images, 0, record=True)
+    for index in (2, 0, 1):  # in another order: no state is left behind
+        alone = simulator.evaluate(images[index : index + 1], 0, record=True)
+        for name, values in {**alone.messages, **alone.readouts}.items():
+            np.testing.assert_array_equal(values[0], {**together.messages, **together.readouts}[name][index])
+
+
+def image(program: Program, value: int = 0, images: int = 1) -> npt.NDArray[np.int32]:
+    return np.full((images, *program.input.shape), value, dtype=np.int32)
+
+
+def test_conditioning_of_the_step_is_used() -> None:
+    program = dataclasses.replace(
+        changed(every_primitive(), "a", vth=0, bias_mant=[-1, -1]),
+        conditioning=Conditioning(3, {"a": np.array([[2, 0], [0, 2], [1, 1]], dtype=np.int16)}),
+    )
+    rates = [Simulator(program).evaluate(image(program), k, record=True).messages["a"] for k in range(3)]
+    # bias -1 + 2 > 0 fires in every step, -1 + 0 and -1 + 1 never do
+    assert [rate[0].all(axis=(0, 2, 3)).tolist() for rate in rates] == [[True, False], [False, True], [False, False]]
+    assert not rates[2].any()
+
+
+def test_messages_only_when_asked() -> None:
+    program = every_primitive()
+    assert Simulator(program).evaluate(image(program), 0).messages == {}
+    assert list(Simulator(program).evaluate(image(program), 0, record=True).messages) == ["in", "a", "r"]
+
+
+def test_it_is_a_target_and_a_context_manager() -> None:
+    program = every_primitive()
+    with Simulator(program) as simulator:
+        target: Target = simulator
+        assert target.evaluate(image(program, images=3), 2).readouts["out"].shape == (3, 2, 1, 1, 1)
+    simulator.close()
+
+
+def test_frames_at_their_limits() -> None:
+    program = every_primitive()
+    for value in (-15, 15):
+        Simulator(program).evaluate(image(program, value), 0)
+
+
+@pytest.mark.parametrize(
+    ("frames_", "message"),
+    [
+        (np.full((1, 2, 3, 3), 16, dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
+        (np.full((1, 2, 3, 3), -16, dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
+        (np.full((1, 2, 3, 3), -(2**31), dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
+        (np.zeros((1, 2, 3, 3), dtype=np.int64), "frames must be int32"),
+        (np.zeros((1, 2, 3, 3)), "frames must be int32"),
+        (np.zeros((2, 3, 3), dtype=np.int32), r"frames have shape \(2, 3, 3\), in takes \(N, 2, 3, 3\), N >= 1"),
+        (np.zeros((1, 3, 3, 3), dtype=np.int32), r"frames have shape \(1, 3, 3, 3\), in takes"),
+        (np.zeros((0, 2, 3, 3), dtype=np.int32), r"frames have shape \(0, 2, 3, 3\), in takes"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused(frames_: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Simulator(every_primitive()).evaluate(frames_, 0)
+
+
+@pytest.mark.parametrize("step", [-1, 3])
+def test_steps_that_do_not_exist_are_refused(step: int) -> None:
+    program = every_primitive()
+    with pytest.raises(ConfigError, match=rf"diffusion step is {step}, the Program has 0\.\.2"):
+        Simulator(program).evaluate(image(program), step)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_batches_that_are_not_positive_are_refused(batch: int) -> None:
+    with pytest.raises(ConfigError, match=f"batch is {batch}, it must be at least 1"):
+        Simulator(every_primitive(), batch=batch)
+
+
+def test_programs_against_the_rules_are_refused() -> None:
+    with pytest.raises(ProgramError, match="a: vth is -1"):
+        Simulator(changed(every_primitive(), "a", vth=-1))
+
+
+@pytest.mark.parametrize(
+    ("exponent", "name", "bits"),
+    # one input of 15 through one weight of 127 << exponent: 1905 << exponent must fit
+    [("in>r", "r", 11), ("in>a", "a", 18), ("in>y", "y", 23)],
+)
+def test_values_without_meaning_are_refused_not_cut(exponent: str, name: str, bits: int) -> None:
+    program = every_primitive()
+    one = np.zeros((1, 2, 1, 1), dtype=np.int8)
+    one[0, 0] = 127
+    program = changed(program, "in>r", weight=one)
+    program = changed(program, "a>r", weight=np.zeros((1, 2, 2, 1)))
+    program = changed(program, "in>a", weight=np.pad(one.reshape(2, 1, 1, 1), ((0, 0), (0, 0), (1, 1), (1, 1))))
+    program = changed(program, "r", bits=11)
+    program = changed(program, "r>out", weight=np.zeros((1, 9)))
+    program = dataclasses.replace(
+        program,
+        projections=tuple(
+            dataclasses.replace(p, name="in>y", source="in", weight=np.repeat(one, 4, axis=0)) if p.name == "a>y" else p
+            for p in program.projections
+        ),
+    )
+    program = changed(program, "in>r", exponent=0)
+    fits = bits - 11  # 1905 has 11 bits
+    if name != "r":
+        program = changed(program, exponent, exponent=fits)
+    Simulator(program).evaluate(image(program, 15), 0)
+    reached = 1905 << fits + 1
+    message = rf"^{name}: its current reaches \d+\.\.{reached}, limit is \+-{2**bits - 1}"
+    with pytest.raises(BackendError, match=message):
+        Simulator(changed(program, exponent, exponent=fits + 1)).evaluate(image(program, 15), 0)
