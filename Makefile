@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench clean
+.PHONY: help setup demo test lint format docs bench quality clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; warnings are er
 
 bench: $(STAMP) ## run the benchmarks
 	$(BIN)/python -m pytest benchmarks --override-ini testpaths=benchmarks --override-ini 'python_files=bench_*.py' --benchmark-only $(ARGS)
+
+quality: $(STAMP) ## measure the samples: float model, integer Program, real data (minutes)
+	$(BIN)/python benchmarks/quality.py
 
 clean: ## remove what the other targets wrote, except .venv
 	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

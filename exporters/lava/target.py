@@ -14,7 +14,7 @@ from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.supervisor import Supervisor
 from spikegen.exporters.lava.tapping import TapPlan, tap_plans
 from spikegen.program import Counts, Evaluation, Program, Readout, validate
-from spikegen.program.target import check_frames
+from spikegen.program.target import check_frames, joined
 
 SYNAPSES = ("sparse", "conv")
 
@@ -76,14 +76,7 @@ class LavaTarget:
         parts = [
             self._run(frames[start : start + self.images], step, record) for start in range(0, len(frames), self.images)
         ]
-        counts = parts[0].counts
-        for part in parts[1:]:
-            counts = counts + part.counts
-        return Evaluation(
-            {name: np.concatenate([part.readouts[name] for part in parts]) for name in parts[0].readouts},
-            counts,
-            {name: np.concatenate([part.messages[name] for part in parts]) for name in parts[0].messages},
-        )
+        return joined(parts)
 
     def _run(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> Evaluation:
         results = self.supervisor.run(frames, step, record)

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 # lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    from lava.lib.dl.slayer.neuron import cuba as cuba
+    from lava.lib.dl.slayer.neuron import cuba
+
+__all__ = ["SpikingNeuron", "cuba"]
 
 # lava-dl `slayer/neuron/cuba.py` multiplies tau_grad by TAU_RHO_MULT = 100 and scale_grad by SCALE_RHO_MULT = 0.1.
 # These two values make the surrogate gradient exp(-2 |v - threshold|), peak 1: as steep as the ArcTan surrogate (alpha

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +30,16 @@ class Evaluation:
     readouts: Mapping[str, npt.NDArray[np.int32]]
     counts: Counts
     messages: Mapping[str, npt.NDArray[np.int32]]
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """Evaluations of one or more batches of images, at one diffusion step, as one."""
+    first = parts[0]
+    return Evaluation(
+        {name: np.concatenate([part.readouts[name] for part in parts]) for name in first.readouts},
+        reduce(operator.add, (part.counts for part in parts)),
+        {name: np.concatenate([part.messages[name] for part in parts]) for name in first.messages},
+    )
 
 
 class Target(Protocol):

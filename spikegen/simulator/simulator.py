@@ -12,7 +12,7 @@ from spikegen.program import Counts, Evaluation, Lif, Program, Readout, validate
 from spikegen.program.counting import tap_rows
 from spikegen.program.ir import Population
 from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
-from spikegen.program.target import check_frames
+from spikegen.program.target import check_frames, joined
 from spikegen.simulator.currents import IntArray, projection_currents
 
 Messages = npt.NDArray[np.int32]
@@ -63,14 +63,7 @@ class Simulator:
         parts = [
             self._pass(frames[start : start + self.batch], step, record) for start in range(0, len(frames), self.batch)
         ]
-        counts = parts[0].counts
-        for part in parts[1:]:
-            counts = counts + part.counts
-        return Evaluation(
-            {name: np.concatenate([part.readouts[name] for part in parts]) for name in parts[0].readouts},
-            counts,
-            {name: np.concatenate([part.messages[name] for part in parts]) for name in parts[0].messages},
-        )
+        return joined(parts)
 
     def _pass(self, frames: Messages, step: int, record: bool) -> Evaluation:
         program, steps = self.program, self.program.timesteps
