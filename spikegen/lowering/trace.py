@@ -52,9 +52,11 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
     for node in graph.nodes:
         if node in tables.nodes or node.op == "placeholder":
             continue
-        if any(source not in values and source not in tables.nodes for source in node.all_input_nodes):
-            continue  # an input came from a layer that is already in `problems`
         try:
+            if node.op != "output":
+                _check_known(node, modules)
+            if any(source not in values and source not in tables.nodes for source in node.all_input_nodes):
+                continue  # an input came from a layer that is already in `problems`
             if node.op == "output":
                 _check_output(node, values)
                 continue
@@ -66,7 +68,7 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
             continue
         values[node] = op
     if problems:
-        supported = ", ".join(sorted({getattr(layer, "__name__", str(layer)) for layer in LAYERS}))
+        supported = ", ".join(sorted({layer.__name__ for layer in LAYERS}))
         raise LoweringError("what cannot be lowered:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}")
     return LayerGraph(timesteps, steps, tuple(ops.values()))
 
@@ -77,13 +79,23 @@ def _check_output(node: fx.Node, values: dict[fx.Node, Op]) -> None:
         raise LoweringError(f"output ({result}): a model must return the value of one MembraneReadout")
 
 
-def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.Node, Op], tables: _Tables) -> Op:
-    module = modules[str(node.target)] if node.op == "call_module" else None
-    kind: Any = type(module) if module is not None else node.target
-    name = str(node.target) if module is not None else node.name
-    title = getattr(kind, "__name__", kind)
+def _identify(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, Any, nn.Module | None]:
+    """Name, key of :data:`LAYERS` and module (None for a function) of a call."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return str(node.target), type(module), module
+    return node.name, node.target, None
+
+
+def _check_known(node: fx.Node, modules: dict[str, nn.Module]) -> None:
+    name, kind, _ = _identify(node, modules)
     if kind not in LAYERS or node.op == "call_method":
-        raise LoweringError(f"{name} ({title}): unknown layer")
+        raise LoweringError(f"{name} ({getattr(kind, '__name__', kind)}): unknown layer")
+
+
+def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.Node, Op], tables: _Tables) -> Op:
+    name, kind, module = _identify(node, modules)
+    title = kind.__name__
     own = getattr(module, "timesteps", tables.timesteps)
     if own != tables.timesteps:
         raise LoweringError(f"{name} ({title}): it has {own} timesteps, the model {tables.timesteps}")

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +45,10 @@ def joined(parts: Sequence[Evaluation]) -> Evaluation:
 
 class Target(Protocol):
     """A Program built for one place where it can run. Use as a context manager, or call :meth:`close`."""
+
+    def __enter__(self) -> Target: ...
+
+    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None: ...
 
     def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
         """Run the network once for every image.
