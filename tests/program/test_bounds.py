@@ -11,7 +11,19 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 
-from spikegen.program import Conditioning, Dense, Input, Lif, Program, Readout, Relay, current_bounds, overflow_risks
+from spikegen.program import (
+    Conditioning,
+    Conv,
+    Dense,
+    Input,
+    Lif,
+    Program,
+    Readout,
+    Relay,
+    current_bounds,
+    overflow_risks,
+    validate,
+)
 from spikegen.simulator import Simulator
 from tests import reference
 from tests.program.examples import changed, every_primitive
@@ -124,6 +136,22 @@ def test_bounds_of_groups_and_shuffles_are_per_channel() -> None:
     assert [x.tolist() for x in bounds["y"]] == [[-16], [12]]
 
 
+def test_bounds_of_groups_follow_the_channels_of_a_relay() -> None:
+    program = dataclasses.replace(
+        every_primitive(),
+        populations=(Relay("r", (2, 3, 3), 6), Readout("y", (4, 3, 3), np.ones(2), np.zeros(4))),
+        projections=(
+            Conv("in>r", "in", "r", np.array([1, -2], dtype=np.int8).reshape(2, 1, 1, 1), 0, groups=2),
+            Conv("r>y", "r", "y", np.array([1, 1, 1, 3], dtype=np.int8).reshape(4, 1, 1, 1), 0, groups=2),
+        ),
+        conditioning=Conditioning(1),
+    )
+    validate(program)
+    bounds = current_bounds(program)
+    assert [x.tolist() for x in bounds["r"]] == [[-15, -30], [15, 30]]
+    assert [x.tolist() for x in bounds["y"]] == [[-15, -15, -30, -90], [15, 15, 30, 90]]
+
+
 @pytest.mark.parametrize(
     ("program", "risk"),
     [
@@ -196,7 +224,9 @@ def test_bounds_of_absurd_programs_do_not_wrap_around() -> None:
     )
     assert [risk.split(":")[0] for risk in overflow_risks(program)] == ends[1:]
     long = chain(-128, 15, 23, timesteps=1024, du=0)
-    assert len(overflow_risks(long)) == 2
+    current, membrane = overflow_risks(long)
+    assert current.startswith(f"n: current can reach {-(2**40)}..{2**40}, ")  # where bounds saturate
+    assert membrane.startswith(f"n: membrane can reach {-(2**40)}..1099520016320, ")  # + the largest threshold
 
 
 @settings(max_examples=200)

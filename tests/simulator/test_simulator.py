@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 
 from spikegen.errors import BackendError, ConfigError, ProgramError
-from spikegen.program import Conditioning, Evaluation, Lif, Program, Target, overflow_risks
+from spikegen.program import (
+    Conditioning,
+    Dense,
+    Evaluation,
+    Input,
+    Lif,
+    Program,
+    Readout,
+    Target,
+    overflow_risks,
+)
 from spikegen.program.ir import neurons
 from spikegen.simulator import Simulator
 from tests import reference
@@ -92,6 +102,29 @@ def test_overflowing_programs_equal_the_reference() -> None:
     _overflowing_programs()
     assert SEEN["wraps"] >= SEEN["programs"] / 10
     assert SEEN["clips"] >= SEEN["programs"] / 10
+
+
+@pytest.mark.parametrize(("du", "dv"), [(4095, 0), (1024, 0), (0, 128), (4095, 1), (0, 0)])
+def test_many_neurons_equal_the_reference(du: int, dv: int) -> None:
+    """A decay that is off by one changes few spikes, so it takes many neurons with thresholds amid their membranes."""
+    rng = np.random.default_rng(du + dv)
+    count, steps = 1500, 8
+    program = Program(
+        "wide",
+        steps,
+        Input("in", (8, 1, 1), 4, 1.0),
+        (
+            Lif("n", (count, 1, 1), 12_000, du, dv, rng.integers(-4096, 4096, count).astype(np.int16), 0),
+            Readout("out", (1, 1, 1), np.ones(steps), np.zeros(1)),
+        ),
+        (
+            Dense("w", "in", "n", rng.integers(-128, 128, (count, 8)).astype(np.int8), 2),
+            Dense("o", "n", "out", np.ones((1, count), dtype=np.int8), 0),
+        ),
+    )
+    frame = rng.integers(-15, 16, (1, 8, 1, 1)).astype(np.int32)
+    (result,) = assert_equals_reference(program, frame, 0)
+    assert result.events["n"] > count / 20
 
 
 @settings(max_examples=30)
