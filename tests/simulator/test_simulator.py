@@ -251,3 +251,16 @@ def test_values_without_meaning_are_refused_not_cut(exponent: str, name: str, bi
     message = rf"^{name}: its current reaches \d+\.\.{reached}, limit is \+-{2**bits - 1}"
     with pytest.raises(BackendError, match=message):
         Simulator(changed(program, exponent, exponent=fits + 1)).evaluate(image(program, 15), 0)
+
+
+def test_the_limit_of_a_message_is_exact() -> None:
+    one = np.array([1, 0], dtype=np.int8).reshape(1, 2, 1, 1)
+    program = changed(every_primitive(), "in>r", weight=one, exponent=0)
+    program = changed(changed(program, "a>r", weight=np.zeros((1, 2, 2, 1))), "r", bits=3)
+    for value in (-7, 7):
+        Simulator(program).evaluate(image(program, value), 0)
+    for value in (-8, 8):
+        with pytest.raises(
+            BackendError, match=rf"^r: its current reaches {value}\.\.{value}, limit is \+-7; export with"
+        ):
+            Simulator(program).evaluate(image(program, value), 0)
