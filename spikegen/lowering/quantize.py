@@ -49,6 +49,8 @@ CLIPS = (1.0, 0.85, 0.7)
 # A reader adds a relay's message for T timesteps to a membrane of 2^17 units of current; this share leaves room for its
 # bias and its other inputs.
 RELAY_SHARE = 0.5
+# Where a convolution reads a relay, its weights need the room: then messages are as short as those of the input.
+RELAY_WEIGHTED_MAX = (1 << 7) - 1
 RELAY_WEIGHTS = (1, 2, 3, 4, 6, 8)
 
 
@@ -245,7 +247,8 @@ def _relay_floor(network: FloatNetwork, input_format: InputFormat) -> float:
     One value for all relays, since a relay that reads another one cannot be coarser than it.
     """
     reach = {"input": np.full(network.input_shape[0], input_format.largest)}
-    largest = 0.0
+    weighted = {p.source for p in network.projections if not _is_uniform(p)}
+    largest = coarse = 0.0
     for population in network.populations:
         total = np.zeros(population.shape[0])
         for projection in network.projections:
@@ -254,8 +257,11 @@ def _relay_floor(network: FloatNetwork, input_format: InputFormat) -> float:
                 weight = np.abs(dense_weight(_weight(kernel), kernel.groups)).sum(axis=(2, 3))
                 total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
         reach[population.name] = total if population.is_relay else np.ones(population.shape[0])
-        largest = max(largest, float(total.max())) if population.is_relay else largest
-    return largest * network.timesteps / (RELAY_SHARE * (1 << 17))
+        if population.is_relay:
+            largest = max(largest, float(total.max()))
+            if population.name in weighted:
+                coarse = max(coarse, float(total.max()) / RELAY_WEIGHTED_MAX)
+    return max(coarse, largest * network.timesteps / (RELAY_SHARE * (1 << 17)))
 
 
 def _is_uniform(projection: FloatProjection) -> bool:

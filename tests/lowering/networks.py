@@ -26,8 +26,9 @@ def on_grid(model: Model, seed: int = 0) -> Model:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
                 module.weight.copy_(draw(module.weight, -4, 4) / 8)
-                if getattr(module, "bias", None) is not None:
-                    module.bias.copy_(draw(module.bias, -4, 4) / 8)
+                bias = getattr(module, "bias", None)
+                if bias is not None:
+                    bias.copy_(draw(bias, -4, 4) / 8)
             elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 assert module.running_var is not None
                 module.eps = 0.0
@@ -58,8 +59,9 @@ class Plain(nn.Sequential):
     """A sequence that does not look at the diffusion step."""
 
     def forward(self, x: Tensor, _embedding: Tensor) -> Tensor:  # type: ignore[override]
-        y: Tensor = super().forward(x)
-        return y
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def neuron(threshold: float = 1.0, current_decay: float = 1.0, voltage_decay: float = 0.0) -> SpikingNeuron:

@@ -73,7 +73,8 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
         case ConvOp():
             weight, bias = torch.from_numpy(op.weight), torch.from_numpy(op.bias)
             y = functional.conv2d(x.flatten(0, 1), weight, bias, op.stride, op.padding, op.dilation, op.groups)
-            return y.unflatten(0, x.shape[:2])
+            by_time: Tensor = y.unflatten(0, x.shape[:2])
+            return by_time
         case NormOp():
             return x * _per_channel(op.scale) + _per_channel(op.shift)
         case UpsampleOp():

@@ -51,7 +51,8 @@ def applied(conv: ConvOp, x: Tensor) -> Tensor:
 
 
 def enlarged(x: Tensor, factor: int) -> Tensor:
-    return functional.interpolate(x, scale_factor=factor, mode="nearest")
+    y: Tensor = functional.interpolate(x, scale_factor=factor, mode="nearest")
+    return y
 
 
 @st.composite

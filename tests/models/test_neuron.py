@@ -1,0 +1,83 @@
+"""The neuron is the documented recurrence, on SLAYER's own grid."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from spikegen.models import SpikingNeuron
+
+SHAPE = (2, 3, 2)
+
+
+def reference(inputs: list[int], threshold: int, current_decay: int, voltage_decay: int) -> list[int]:
+    """Spikes of one neuron; states, inputs and threshold in units of 1/4096, Python integers."""
+
+    def kept(state: int, amount: int) -> int:
+        magnitude = abs(state) * (4096 - amount) >> 12
+        return magnitude if state >= 0 else -magnitude
+
+    u = v = 0
+    spikes = []
+    for x in inputs:
+        u = kept(u, current_decay) + x
+        v = kept(v, voltage_decay) + u
+        spikes.append(int(v > threshold))
+        v = 0 if spikes[-1] else v
+    return spikes
+
+
+@pytest.mark.parametrize(
+    ("current_decay", "voltage_decay"), [(4096, 0), (4096, 512), (1024, 0), (2048, 1000), (1, 4095)]
+)
+@given(seed=st.integers(0, 2**32 - 1), timesteps=st.integers(1, 8), threshold=st.sampled_from((16, 64, 100)))
+def test_the_documented_recurrence(
+    current_decay: int, voltage_decay: int, seed: int, timesteps: int, threshold: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    units = rng.integers(-4096, 8192, (timesteps, 3, *SHAPE))
+    # the membrane meets the threshold exactly now and then: equality must not fire
+    units[rng.random(units.shape) < 0.2] = threshold * 64
+    layer = SpikingNeuron(timesteps, threshold / 64, current_decay / 4096, voltage_decay / 4096)
+    x = torch.from_numpy(units / 4096).float().flatten(0, 1)
+    expected = np.apply_along_axis(
+        lambda column: reference([int(value) for value in column], threshold * 64, current_decay, voltage_decay),
+        0,
+        units,
+    )
+    for _ in range(2):  # the state is reset between calls
+        spikes = layer(x)
+        assert spikes.shape == x.shape
+        np.testing.assert_array_equal(spikes.unflatten(0, (timesteps, 3)).numpy(), expected)
+
+
+def test_a_membrane_at_the_threshold_does_not_fire() -> None:
+    layer = SpikingNeuron(1, 1.0)
+    x = torch.tensor([1.0, 1.0 + 1 / 4096, 1.0 - 1 / 4096]).reshape(3, 1, 1, 1)
+    assert layer(x).flatten().tolist() == [0.0, 1.0, 0.0]
+
+
+def test_the_threshold_is_rounded_down_to_a_multiple_of_1_64() -> None:
+    layer = SpikingNeuron(1, 1.0 + 1 / 100)
+    assert layer(torch.full((1, 1, 1, 1), 1.0 + 1 / 4096)).item() == 1.0
+
+
+def test_images_and_shapes_may_change_between_calls() -> None:
+    layer = SpikingNeuron(2)
+    for shape in ((2, 1, 3, 3), (6, 1, 3, 3), (4, 2, 5, 4), (2, 1, 3, 3)):
+        assert layer(torch.full(shape, 0.75)).unflatten(0, (2, -1))[:, 0, 0, 0, 0].tolist() == [0.0, 1.0]
+
+
+def test_the_gradient_reaches_neurons_near_the_threshold() -> None:
+    x = torch.full((1, 1, 1, 2), 0.9).requires_grad_()
+    with torch.no_grad():
+        x[..., 1] = -50.0
+    SpikingNeuron(1)(x).sum().backward()
+    assert x.grad is not None
+    near, far = x.grad.flatten().tolist()
+    # exp(-2 |v - threshold|), the surrogate that the module's constants stand for; float32, and v on a 1/4096 grid
+    assert near == pytest.approx(np.exp(-2 * 0.1), rel=1e-2)
+    assert far == pytest.approx(0.0, abs=1e-6)
