@@ -165,7 +165,7 @@ def _print(result: dict[str, Any]) -> None:
         f"{result['images']} images at diffusion steps {steps}",
         title_justify="left",
     )
-    table.add_column("population")
+    table.add_column("population", overflow="fold", min_width=19)
     for heading in ("messages", "events", "SLAYER", f"Lava ({lava})" if lava else "Lava", "equal to float"):
         table.add_column(heading, justify="right")
     for row in result["populations"]:
