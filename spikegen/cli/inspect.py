@@ -94,7 +94,8 @@ def _print(summary: dict[str, Any]) -> None:
     def table(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
         drawn = Table(title=title, title_justify="left")
         for heading in columns.values():
-            drawn.add_column(heading, justify="left" if heading in ("name", "type", "choice") else "right")
+            left = heading in ("name", "type", "choice")
+            drawn.add_column(heading, justify="left" if left else "right", overflow="fold")
         for row in rows:
             drawn.add_row(*(_cell(row[key]) for key in columns))
         console.print(drawn)

@@ -159,7 +159,9 @@ class _Search:
         for lsb in self._scales():
             for clip in CLIPS:
                 candidate = self._candidate(lsb, clip, best)
-                if candidate is not None and (best is None or best.risks or candidate.error < best.error):
+                if candidate is None:
+                    continue
+                if best is None or (not candidate.risks and (best.risks or candidate.error < best.error)):
                     best = candidate
         if best is None:
             raise LoweringError(
