@@ -113,11 +113,14 @@ def test_a_run_that_was_killed_goes_on_from_its_state(folder: Path, monkeypatch:
 
 
 def test_interrupted_by_a_signal(folder: Path) -> None:
+    # A shell's background job ignores SIGINT and hands that on; only a caught signal is reset to its default by exec.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "spikegen", "sample", folder / "tiny.h5", "-n", "2000", "--steps", "40",
          "-o", folder / "a.png", "--state", folder / "run.state", "--batch", "20"],
         stderr=subprocess.PIPE, cwd=Path(spikegen.__file__).parents[1],
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     while not Path("run.state").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
