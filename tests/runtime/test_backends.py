@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import spikegen
-from spikegen.errors import BackendError, ConfigError
+from spikegen.errors import ConfigError
 from spikegen.exporters.lava import target as lava_target
 from spikegen.runtime import BACKENDS, backends, open_target
 from spikegen.runtime.backends import BATCH_MAX, default_batch
@@ -22,12 +22,6 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         open_target("loihi3", tiny(), images=1)
     with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are sparse, conv"):
         open_target("lava", tiny(), images=1, synapses="dense")
-
-
-def test_an_exporter_that_cannot_be_imported_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spikegen.exporters.lava", None)
-    with pytest.raises(BackendError, match=r"cannot be imported .*pip install 'spikegen\[lava\]'"):
-        open_target("lava", tiny(), images=1)
 
 
 def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:
