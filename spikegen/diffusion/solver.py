@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -79,7 +80,7 @@ def trailing(train_steps: int, steps: int) -> npt.NDArray[np.int64]:
 SPACINGS = {"leading": leading, "trailing": trailing}
 
 
-class EpsilonSolver:
+class EpsilonSolver(ABC):
     """Base of the solvers: schedule, timesteps, and the image predicted from the noise.
 
     Args:
@@ -152,10 +153,11 @@ class EpsilonSolver:
             "timesteps": self.timesteps.tolist(),
         }
 
+    @abstractmethod
     def takes_noise(self, t: int) -> bool:
         """Whether the step at timestep ``t`` adds noise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, model_output: FloatArray, t: int, sample: FloatArray, noise: FloatArray | None = None) -> SolverStep:
         """From the sample at timestep ``t`` to the sample at the timestep that follows it.
 
@@ -168,7 +170,6 @@ class EpsilonSolver:
         Raises:
             ConfigError: ``t`` is not one of the timesteps, or noise is needed and missing.
         """
-        raise NotImplementedError
 
     def advance(self, model_output: FloatArray, t: int, sample: FloatArray, source: NoiseSource) -> FloatArray:
         """See :meth:`Solver.advance`."""
