@@ -41,7 +41,12 @@ def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
     assert "overflow is impossible" in result.stdout
     described = json.loads(run("inspect", made / "small.h5", "--json").stdout)
     assert {row["name"] for row in described["populations"]} == set(load(made / "small.h5").nodes)
-    assert {type(stream["relay"]) for stream in described["streams"]} == {bool}
+    assert described["streams"]
+    for stream in described["streams"]:
+        composed, relayed = stream["composed_operations"], stream["relay_operations"]
+        assert stream["relay"] == (relayed < composed)
+        assert f"{composed:,.0f}" in result.stdout
+        assert f"{relayed:,.0f}" in result.stdout
     assert described["provenance"]["dataset"] == "digits"
 
 
@@ -143,6 +148,19 @@ def test_bad_arguments(
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["small.h5"]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: Any, **__: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("spikegen.lowering.export_checkpoint", work)
+    result = run("export", made / "small", "-o", tmp_path / "no" / "x.h5")
+    assert result.exit_code == 1
+    assert "the work has begun" not in repr(result.exception)
+    assert str(tmp_path / "no") in result.stderr.replace("\n", "")
 
 
 def test_a_pickle_is_never_read(made: Path, tmp_path: Path) -> None:

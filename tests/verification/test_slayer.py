@@ -30,15 +30,17 @@ def _evaluations(program: Program, other: Program) -> tuple[Evaluation, Evaluati
     return Simulator(program).evaluate(images, 0, record=True), SlayerTarget(other).evaluate(images, 0, record=True)
 
 
-def test_a_threshold_of_more_than_17_bits_of_precision_is_compared_exactly() -> None:
-    # SLAYER compares 64 v with 64 vth + 0.01: float32 could not hold that at the largest threshold
+def test_a_threshold_beyond_float32_is_compared_exactly() -> None:
+    # SLAYER compares its integer membrane with 64 vth + 0.01, which float32 cannot hold here
     program = tiny()
     population = next(p for p in program.populations if isinstance(p, Lif))
+    # 3750 << 7 = 480,000 a timestep: after 8 the membrane is 3,840,000 = 60,000 << 6, equal to the threshold, which is
+    # not above it: no spike and no reset, so the neuron fires after 9; with the threshold one lower it fires after 8.
     at_threshold = dataclasses.replace(
-        population, vth=100_000, bias_mant=np.full(population.shape[0], 3125), bias_exp=7, dv=0
-    )  # 3125 << 7 = 400,000; after 16 timesteps v = 6,400,000 = 100,000 << 6: equal, so it must not fire
-    above = dataclasses.replace(at_threshold, vth=99_999)
-    for neuron, fires in ((at_threshold, False), (above, True)):
+        population, vth=60_000, bias_mant=np.full(population.shape[0], 3750), bias_exp=7, dv=0
+    )
+    below = dataclasses.replace(at_threshold, vth=59_999)
+    for neuron, first in ((at_threshold, 9), (below, 8)):
         silent = tuple(dataclasses.replace(p, weight=0 * p.weight) for p in program.projections)
         populations = tuple(_for_16_timesteps(neuron if p.name == neuron.name else p) for p in program.populations)
         changed = dataclasses.replace(
@@ -49,7 +51,8 @@ def test_a_threshold_of_more_than_17_bits_of_precision_is_compared_exactly() -> 
             conditioning=dataclasses.replace(program.conditioning, tables={}),
         )
         reference, slayer = _evaluations(changed, changed)
-        assert (reference.messages[neuron.name] != 0).any() == fires
+        fired = reference.messages[neuron.name][0, :, 0, 0, 0]
+        assert np.flatnonzero(fired)[0] + 1 == first
         assert [row.differing for row in differences(changed, reference, slayer)] == [0] * len(changed.nodes)
 
 
