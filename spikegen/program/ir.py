@@ -19,7 +19,7 @@ import numpy.typing as npt
 Shape: TypeAlias = tuple[int, int, int]
 
 
-def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
+def frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
     """A read-only copy of ``array`` as ``dtype``; a value that does not fit is an error, never wrapped."""
     source = np.asarray(array)
     with np.errstate(invalid="ignore"):  # the comparison below finds what the cast could not keep
@@ -32,21 +32,34 @@ def _frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """The input port: graded messages from the host, the same image at each of the T timesteps.
+    """The input port: messages from the host.
 
-    ``message = clip(round_half_even(x / scale), -(2^bits - 1), 2^bits - 1)`` for the real input ``x``.
+    ``message = clip(round_half_even(x / scale), low[c], high[c])`` for the real input ``x`` in channel ``c``. The frame
+    is the same at each of the T timesteps, or, where ``streamed``, every timestep has a frame of its own.
 
     Attributes:
         name: unique name.
         shape: (C, H, W).
-        bits: magnitude bits of a graded message, 1..23 (the payload is signed).
+        bits: 0 for binary spikes, else the magnitude bits of a graded message, 1..23 (the payload is signed).
         scale: real value of one unit of message, > 0 (used by the host only).
+        low, high: int32 [C], the range of the messages in each channel; default: all that ``bits`` can hold. A tighter
+            range lets the weights behind the port be larger without any risk of overflow.
+        streamed: whether every timestep has a frame of its own.
     """
 
     name: str
     shape: Shape
     bits: int
     scale: float
+    low: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    high: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    streamed: bool = False
+
+    def __post_init__(self) -> None:
+        widest = (1 << self.bits) - 1 if self.bits else 1
+        for name, default in (("low", -widest if self.bits else 0), ("high", widest)):
+            given = frozen(getattr(self, name), np.int32)
+            object.__setattr__(self, name, given if given.size else frozen(np.full(self.shape[0], default), np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +99,7 @@ class Lif:
     origin_start: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bias_mant", _frozen(self.bias_mant, np.int16))
+        object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int16))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +142,8 @@ class Readout:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", _frozen(self.weights, np.float64))
-        object.__setattr__(self, "bias", _frozen(self.bias, np.float64))
+        object.__setattr__(self, "weights", frozen(self.weights, np.float64))
+        object.__setattr__(self, "bias", frozen(self.bias, np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +178,7 @@ class Conv:
     delay: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _frozen(self.weight, np.int8))
+        object.__setattr__(self, "weight", frozen(self.weight, np.int8))
 
     def target_shape(self, source: Shape) -> Shape:
         """Shape of the currents for messages of shape ``source``."""
@@ -197,7 +210,7 @@ class Dense:
     delay: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _frozen(self.weight, np.int8))
+        object.__setattr__(self, "weight", frozen(self.weight, np.int8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,22 +228,7 @@ class Conditioning:
     tables: Mapping[str, npt.NDArray[np.int16]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tables", {name: _frozen(table, np.int16) for name, table in self.tables.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class Host:
-    """What the host needs around the network.
-
-    Attributes:
-        beta_schedule: name of the noise schedule in :mod:`spikegen.diffusion.schedule`.
-        ann_macs: multiply-accumulates of one evaluation of the dense ANN of the same shape (no spikes, T = 1).
-        clip_sample: the range [-1, 1] of images is enforced on the predicted image.
-    """
-
-    beta_schedule: str = "linear"
-    ann_macs: int = 0
-    clip_sample: bool = True
+        object.__setattr__(self, "tables", {name: frozen(table, np.int16) for name, table in self.tables.items()})
 
 
 Population: TypeAlias = Lif | Relay | Readout
@@ -240,7 +238,7 @@ Projection: TypeAlias = Conv | Dense
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An integer network in topological order, and what the host needs to run it.
+    """An integer network in topological order.
 
     Attributes:
         name: short name.
@@ -249,8 +247,7 @@ class Program:
         populations: in topological order.
         projections: several into one population add up.
         conditioning: bias tables per diffusion step.
-        host: host parameters.
-        provenance: str -> str, where the Program comes from (never needed to run it).
+        ann_macs: multiply-accumulates of one evaluation of the dense ANN of the same shape (no spikes, T = 1); 0: unknown.
         report: JSON-able choices and errors of lowering (never needed to run it).
     """
 
@@ -263,8 +260,7 @@ class Program:
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
     conditioning: Conditioning = field(default_factory=lambda: Conditioning(1))
-    host: Host = field(default_factory=Host)
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    ann_macs: int = 0
     report: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

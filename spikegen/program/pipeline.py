@@ -1,0 +1,84 @@
+"""What one file deploys: the networks of one generative model, and the host's part around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from spikegen.program.ir import Program, frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Standalone:
+    """No loop around the network: one evaluation is all there is."""
+
+    ROLES: ClassVar[tuple[str, ...]] = ("network",)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDiffusion:
+    """Diffusion of images with Gaussian noise; the denoiser predicts the noise (DDPM, arXiv 2006.11239).
+
+    The conditioning steps of the denoiser are the diffusion steps.
+
+    Attributes:
+        beta_schedule: name of the noise schedule in :mod:`spikegen.diffusion.schedule`.
+        clip_sample: the range [-1, 1] of images is enforced on the predicted image.
+    """
+
+    ROLES: ClassVar[tuple[str, ...]] = ("denoiser",)
+
+    beta_schedule: str = "linear"
+    clip_sample: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDiffusion:
+    """Absorbing-state diffusion of a grid of tokens (Spiking-Diffusion, arXiv 2308.10187; D3PM, arXiv 2107.03006).
+
+    A token is the index of a code vector; index K is the mask. With an image ``x`` in [-1, 1]:
+
+    * encoder: input ``pixel_scale * x``, readout ``z`` (D, h, w); the token of a site is the code vector nearest to
+      ``z`` there (L2);
+    * denoiser: input (2, h, w), the index and the diffusion step ``t`` in 1 .. steps; readout: K logits per site;
+    * decoder: input the code vectors (D, h, w), readout ``y``; the image is ``tanh(y) / pixel_scale``, clipped to
+      [-1, 1].
+
+    Attributes:
+        codebook: float64 [K, D], the code vectors.
+        steps: T_d, number of diffusion steps, at least the number of sites' reveals that training knew.
+        pixel_scale: the encoder's pixel at image value 1, > 0.
+    """
+
+    ROLES: ClassVar[tuple[str, ...]] = ("encoder", "denoiser", "decoder")
+
+    codebook: npt.NDArray[np.float64]
+    steps: int
+    pixel_scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codebook", frozen(self.codebook, np.float64))
+
+
+HostPart: TypeAlias = Standalone | ImageDiffusion | TokenDiffusion
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """One deployable model.
+
+    Attributes:
+        name: short name.
+        host: the host's part; its ``ROLES`` are the keys of ``networks``.
+        networks: role -> Program.
+        provenance: str -> str, where the pipeline comes from (never needed to run it).
+    """
+
+    name: str
+    host: Standalone | ImageDiffusion | TokenDiffusion
+    networks: Mapping[str, Program]
+    provenance: Mapping[str, str] = field(default_factory=dict)
