@@ -25,27 +25,36 @@ class SpikingNeuron(nn.Module):
 
     Equations (lava-dl ``slayer/neuron/cuba.py``; state starts at zero in every call)::
 
-        u[t] = (1 - current_decay) u[t-1] + x[t]
+        u[t] = (1 - current_decay) u[t-1] + gain x[t]
         v[t] = (1 - voltage_decay) v[t-1] + u[t]
         s[t] = 1 if v[t] > threshold else 0 ;  v[t] = 0 where s[t] = 1
 
-    ``current_decay=1, voltage_decay=0`` is the IF neuron of SDDPM (arXiv 2306.17046).
+    ``current_decay=1, voltage_decay=0`` is the IF neuron of SDDPM (arXiv 2306.17046); with ``voltage_decay=1/tau,
+    gain=1/tau`` it is the LIF neuron with input decay of Spiking-Diffusion (arXiv 2308.10187; SpikingJelly's
+    ``LIFNode(tau, decay_input=True)``): ``v[t] = v[t-1] + (x[t] - v[t-1]) / tau``.
 
     Args:
         timesteps: T, the number of SNN steps folded into the batch axis.
         threshold: firing threshold, rounded down by SLAYER to a multiple of 1/64.
         current_decay: fraction of the current lost per SNN step, in [0, 1].
         voltage_decay: fraction of the membrane lost per SNN step, in [0, 1].
+        gain: factor of the input, > 0.
 
     Shapes:
         input and output are ``(T * N, C, H, W)`` with the SNN step as the slowest axis; the output holds 0.0 and 1.0.
     """
 
     def __init__(
-        self, timesteps: int, threshold: float = 1.0, current_decay: float = 1.0, voltage_decay: float = 0.0
+        self,
+        timesteps: int,
+        threshold: float = 1.0,
+        current_decay: float = 1.0,
+        voltage_decay: float = 0.0,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.timesteps = timesteps
+        self.gain = gain
         self.neuron = cuba.Neuron(
             threshold=threshold,
             current_decay=current_decay,
@@ -56,6 +65,8 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # A view: SLAYER wants time last, and its kernels keep the memory order of what they are given.
+        if self.gain != 1.0:
+            x = x * self.gain
         time_last = x.unflatten(0, (self.timesteps, -1)).permute(1, 2, 3, 4, 0)
         self.neuron.shape = time_last.shape[1:-1]
         spikes: Tensor = self.neuron(time_last)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikegen.errors import ConfigError
 from spikegen.models.neuron import SpikingNeuron
+from spikegen.models.readouts import MembraneReadout
 
 # Far above any use, and small enough that a hostile configuration is refused before anything is built.
 SIZE_LIMITS = {
@@ -159,26 +160,6 @@ class Resample(nn.Sequential):
             super().__init__(neuron, nn.Upsample(scale_factor=2, mode="nearest"), ConvNorm(channels, channels))
         else:
             super().__init__(neuron, ConvNorm(channels, channels, stride=2))
-
-
-class MembraneReadout(nn.Module):
-    """Weighted sum over SNN time, ``(T * N, C, H, W) -> (N, C, H, W)``.
-
-    ``sum_t decay^(T-1-t) x[t]``, as in SDDPM (decay 0.8).
-    """
-
-    def __init__(self, timesteps: int, decay: float = 0.8) -> None:
-        super().__init__()
-        self.timesteps = timesteps
-        self.decay = decay
-
-    def weights(self) -> list[float]:
-        """The T weights, first SNN step first."""
-        return [self.decay ** (self.timesteps - 1 - t) for t in range(self.timesteps)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = torch.tensor(self.weights(), dtype=x.dtype, device=x.device)
-        return torch.einsum("tnchw,t->nchw", x.unflatten(0, (self.timesteps, -1)), weights)
 
 
 class SpikingUNet(nn.Module):
