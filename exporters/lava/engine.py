@@ -58,7 +58,7 @@ class Engine:
         """Run the network once.
 
         Args:
-            frames: int32 [n, C, H, W], n at most N.
+            frames: int32 [n, C, H, W], or [n, T, C, H, W] if the input is streamed; n at most N.
             step: diffusion step.
             record: keep the messages.
 

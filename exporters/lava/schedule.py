@@ -49,10 +49,17 @@ class Schedule:
         return (1 + level) % self.timesteps
 
     def columns(self, frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Data int32 [W, H, C, R] of the source for ``frames`` int32 [n, C, H, W], n at most N; zero after the last."""
-        data = np.zeros((*frames.shape[:0:-1], self.period), dtype=np.int32)
-        steps = len(frames) * self.timesteps
-        data[..., :steps] = np.repeat(frames, self.timesteps, axis=0).transpose(3, 2, 1, 0)
+        """What a source sends in a run, one column per step, zero after the last image.
+
+        Args:
+            frames: int32 [n, C, H, W], each sent at all T timesteps, or [n, T, C, H, W]; n at most N.
+
+        Returns:
+            int32 [W, H, C, R].
+        """
+        steps = frames.reshape(-1, *frames.shape[2:]) if frames.ndim == 5 else np.repeat(frames, self.timesteps, axis=0)
+        data = np.zeros((*steps.shape[:0:-1], self.period), dtype=np.int32)
+        data[..., : len(steps)] = steps.transpose(3, 2, 1, 0)
         return data
 
     def images_of(self, data: npt.NDArray[np.int32], level: int, images: int) -> npt.NDArray[np.int32]:

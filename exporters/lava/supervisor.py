@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import spikegen
 from spikegen.errors import BackendError
 from spikegen.exporters.lava.wire import SHARED_MEMORY, Message, encode, ending, receive
-from spikegen.program import Program, save
+from spikegen.program import Pipeline, Program, Standalone, save
 
 _SEGMENT = re.compile(rf"{SHARED_MEMORY}/(psm_\w+)")  # named by multiprocessing.shared_memory
 _LOG_LINES = 15
@@ -51,7 +51,7 @@ class Supervisor:
         self._segments: set[str] = set()
         self._workspace = Path(tempfile.mkdtemp(prefix="spikegen-lava-"))
         try:
-            save(program, self._workspace / "program.h5")
+            save(Pipeline(program.name, Standalone(), {"network": program}), self._workspace / "network.h5")
             self._connection, self._worker = self._start(images, synapses)
         except BaseException:
             shutil.rmtree(self._workspace, ignore_errors=True)
@@ -109,7 +109,7 @@ class Supervisor:
             "OPENBLAS_NUM_THREADS": "1",
         }
         near, far = socket.socketpair()
-        arguments = [str(far.fileno()), str(self._workspace / "program.h5"), str(images), synapses]
+        arguments = [str(far.fileno()), str(self._workspace / "network.h5"), str(images), synapses]
         try:
             with far, (self._workspace / "lava.log").open("wb") as log:
                 worker = subprocess.Popen(  # noqa: S603 - our own module with our own arguments, no shell

@@ -1,9 +1,9 @@
 """The process that holds Lava: builds one network, runs it on request, watches its processes.
 
-Started by ``supervisor.py`` as ``python -m spikegen.exporters.lava.worker FD PROGRAM IMAGES SYNAPSES`` in a session of
-its own; FD is one end of a socket pair (``wire.py``). Answers ``built``, ``done``, ``closed``, ``failed`` or
-``unavailable``. The main thread belongs to Lava; a second one reads requests and watches the processes, because Lava
-blocks for ever when one of them dies.
+Started by ``supervisor.py`` as ``python -m spikegen.exporters.lava.worker FD PIPELINE IMAGES SYNAPSES`` in a session of
+its own; FD is one end of a socket pair (``wire.py``), PIPELINE a file whose role ``network`` is to be built. Answers
+``built``, ``done``, ``closed``, ``failed`` or ``unavailable``. The main thread belongs to Lava; a second one reads
+requests and watches the processes, because Lava blocks for ever when one of them dies.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Worker:
         self._requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._closing = False
 
-    def serve(self, program: Path, images: int, synapses: str) -> int:
+    def serve(self, pipeline: Path, images: int, synapses: str) -> int:
         """Build, answer requests until ``close``; the exit code."""
         try:
             from spikegen.exporters.lava.engine import Engine
@@ -55,7 +55,7 @@ class Worker:
             self._send("unavailable", reason=f"{NEEDS} ({error})")
             return 1
         try:
-            engine = Engine(load(program), images, synapses)
+            engine = Engine(load(pipeline).network("network"), images, synapses)
             # Started only now: a thread that lives while Lava forks its processes could leave them with a locked lock.
             threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
             processes = {name: actor.pid for name, actor in engine.actors.items()}
@@ -126,13 +126,13 @@ def _exit_code(actor: Any) -> int | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point: FD PROGRAM IMAGES SYNAPSES."""
-    descriptor, program, images, synapses = arguments
+    """Entry point: FD PIPELINE IMAGES SYNAPSES."""
+    descriptor, pipeline, images, synapses = arguments
     connection = socket.socket(fileno=int(descriptor))
     connection.set_inheritable(False)
     # Lava's processes are forks: if they kept the socket open, the supervisor would not notice that this one died.
     os.register_at_fork(after_in_child=connection.close)
-    return Worker(connection, Path(program).parent).serve(Path(program), int(images), synapses)
+    return Worker(connection, Path(pipeline).parent).serve(Path(pipeline), int(images), synapses)
 
 
 if __name__ == "__main__":

@@ -44,14 +44,12 @@ def message_interval(node: Node, current: Interval | None = None) -> Interval:
         node: any node.
         current: bounds of its summed current; an input has none.
     """
-    ones = np.ones(node.shape[0], dtype=np.int64)
     if isinstance(node, Input):
-        limit = (1 << node.bits) - 1
-        return -limit * ones, limit * ones
+        return node.low.astype(np.int64), node.high.astype(np.int64)
     if isinstance(node, Relay) and current is not None:
         widest = (1 << GRADED_BITS_MAX) - 1  # no message has more bits; a current that has is a risk of the relay
         return np.maximum(current[0], -widest), np.minimum(current[1], widest)
-    return 0 * ones, ones
+    return np.zeros(node.shape[0], dtype=np.int64), np.ones(node.shape[0], dtype=np.int64)
 
 
 def _saturated(bound: IntArray) -> IntArray:

@@ -1,4 +1,4 @@
-"""A Program as one JSON document and the arrays it refers to, and back.
+"""A pipeline as one JSON document and the arrays it refers to, and back.
 
 Both directions follow the annotated types of the dataclasses' fields, so a key of a free-form mapping can never be
 taken for a type, and a new primitive needs nothing here.
@@ -18,32 +18,33 @@ import numpy as np
 import numpy.typing as npt
 
 from spikegen.program.ir import Program
+from spikegen.program.pipeline import Pipeline
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def encode(program: Program) -> tuple[bytes, dict[str, Array]]:
-    """The document (UTF-8 JSON) and its arrays by name.
+def encode(root: Pipeline | Program) -> tuple[bytes, dict[str, Array]]:
+    """The document (UTF-8 JSON) of a pipeline or of one Program, and its arrays by name.
 
     Raises:
         TypeError, ValueError: a field does not have its annotated type, or ``report`` holds what JSON cannot.
     """
     encoder = _Encoder()
-    document = encoder.walk(program, Program, "program")
+    document = encoder.walk(root, type(root), type(root).__name__.lower())
     return json.dumps(document, sort_keys=True, allow_nan=False).encode(), encoder.arrays
 
 
-def decode(document: bytes, arrays: Mapping[str, Array]) -> Program:
-    """The Program of ``document``: every field must be there, have its annotated type, and nothing else may be.
+def decode(document: bytes, arrays: Mapping[str, Array]) -> Pipeline:
+    """The pipeline of ``document``: every field must be there, have its annotated type, and nothing else may be.
 
     Raises:
         TypeError, ValueError, OverflowError, RecursionError: it is not such a document.
     """
     decoder = _Decoder(arrays)
-    program: Program = decoder.walk(json.loads(document, parse_constant=_refuse_constant), Program, "document")
+    pipeline: Pipeline = decoder.walk(json.loads(document, parse_constant=_refuse_constant), Pipeline, "document")
     if decoder.unused:
         raise ValueError(f"nothing refers to the arrays {sorted(decoder.unused)}")
-    return program
+    return pipeline
 
 
 class _Walker(ABC):

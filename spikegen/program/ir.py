@@ -16,7 +16,11 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.program.numerics import GRADED_BITS_MAX
+
 Shape: TypeAlias = tuple[int, int, int]
+
+NEURONS_MAX = 1 << 26  # of one node
 
 
 def frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
@@ -56,10 +60,20 @@ class Input:
     streamed: bool = False
 
     def __post_init__(self) -> None:
-        widest = (1 << self.bits) - 1 if self.bits else 1
+        widest = (1 << self.bits) - 1 if 0 < self.bits <= GRADED_BITS_MAX else 1
+        channels = self.shape[0] if self.shape and 0 < self.shape[0] <= NEURONS_MAX else 0  # else validate refuses it
         for name, default in (("low", -widest if self.bits else 0), ("high", widest)):
             given = frozen(getattr(self, name), np.int32)
-            object.__setattr__(self, name, given if given.size else frozen(np.full(self.shape[0], default), np.int32))
+            if not given.size:
+                given = np.full(channels, default, dtype=np.int32)
+                given.setflags(write=False)
+            object.__setattr__(self, name, given)
+
+    def quantize(self, x: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+        """Messages int32 for real values ``x`` float64, both [..., C, H, W]: rounded half to even, then clipped."""
+        low, high = self.low[:, None, None], self.high[:, None, None]
+        messages: npt.NDArray[np.int32] = np.clip(np.rint(x / self.scale), low, high).astype(np.int32)
+        return messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +261,8 @@ class Program:
         populations: in topological order.
         projections: several into one population add up.
         conditioning: bias tables per diffusion step.
-        ann_macs: multiply-accumulates of one evaluation of the dense ANN of the same shape (no spikes, T = 1); 0: unknown.
+        ann_macs: multiply-accumulates of one evaluation of the dense ANN of the same shape (no spikes, T = 1), at least
+            0; 0 if they are not known.
         report: JSON-able choices and errors of lowering (never needed to run it).
     """
 

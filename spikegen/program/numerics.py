@@ -68,10 +68,3 @@ def lif_step(
     v = clip23(decay(v, dv) + u + bias)
     spikes = v > (vth << STATE_SHIFT)
     return u, np.where(spikes, 0, v), spikes
-
-
-def quantize_input(x: npt.NDArray[np.float64], scale: float, bits: int) -> npt.NDArray[np.int32]:
-    """Graded messages of :class:`~spikegen.program.Input` for real values ``x``: rounded half to even, then clipped."""
-    limit = (1 << bits) - 1
-    messages: npt.NDArray[np.int32] = np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)
-    return messages

@@ -9,6 +9,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.errors import ConfigError
 from spikegen.program.ir import Program, frozen
 
 
@@ -50,7 +51,7 @@ class TokenDiffusion:
 
     Attributes:
         codebook: float64 [K, D], the code vectors.
-        steps: T_d, number of diffusion steps, at least the number of sites' reveals that training knew.
+        steps: T_d, diffusion steps, at least 1; a site is masked at step ``t`` with probability ``t / T_d``.
         pixel_scale: the encoder's pixel at image value 1, > 0.
     """
 
@@ -79,6 +80,17 @@ class Pipeline:
     """
 
     name: str
-    host: Standalone | ImageDiffusion | TokenDiffusion
+    host: HostPart
     networks: Mapping[str, Program]
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def network(self, role: str) -> Program:
+        """The Program that plays ``role``.
+
+        Raises:
+            ConfigError: the pipeline has none.
+        """
+        if role not in self.networks:
+            has = ", ".join(self.networks) or "no network"
+            raise ConfigError(f"the pipeline {self.name!r} has no {role}; it has {has}")
+        return self.networks[role]

@@ -1,8 +1,8 @@
-"""The Program file: HDF5 with one JSON document and the arrays it names, a schema version and a digest.
+"""The pipeline file: HDF5 with one JSON document and the arrays it names, a schema version and a digest.
 
 Layout: attributes ``format``, ``schema``, ``digest``; dataset ``document`` (UTF-8 bytes of JSON, see
 :mod:`spikegen.program.codec`); group ``arrays`` whose datasets the document refers to as ``{"array": "<name>"}``. The
-reader trusts nothing: types, sizes, links and the digest are checked before a value is used, and the Program is
+reader trusts nothing: types, sizes, links and the digest are checked before a value is used, and the pipeline is
 validated.
 """
 
@@ -23,33 +23,35 @@ from spikegen.atomic import write_atomically
 from spikegen.errors import ProgramError, ProgramFileError
 from spikegen.program.codec import Array, decode, encode
 from spikegen.program.ir import Program
-from spikegen.program.validate import validate
+from spikegen.program.pipeline import Pipeline
+from spikegen.program.validate_pipeline import validate_pipeline
 
-FORMAT = "spikegen-program"
-SCHEMA = 1
+FORMAT = "spikegen-pipeline"
+_FORMAT_1 = "spikegen-program"  # of schema 1, which held one Program
+SCHEMA = 2
 DOCUMENT_BYTES_MAX = 1 << 24
 ARRAY_BYTES_MAX = 1 << 29
 TOTAL_BYTES_MAX = 1 << 31
 DEFLATE_RATIO_MAX = 1040  # zlib reaches 1032; a file that promises more holds nothing of what it declares
-_DTYPES = ("int8", "int16", "float64")
+_DTYPES = ("int8", "int16", "int32", "float64")
 
 
-def digest(program: Program) -> str:
-    """SHA-256 over the whole content of ``program`` (not over the file, whose bytes depend on the HDF5 version)."""
-    return _digest(*encode(program))
+def digest(root: Pipeline | Program) -> str:
+    """SHA-256 over the whole content of ``root`` (not over the file, whose bytes depend on the HDF5 version)."""
+    return _digest(*encode(root))
 
 
-def save(program: Program, path: str | os.PathLike[str]) -> None:
-    """Validate ``program`` and write it to ``path``; a failure leaves an old file as it was.
+def save(pipeline: Pipeline, path: str | os.PathLike[str]) -> None:
+    """Validate ``pipeline`` and write it to ``path``; a failure leaves an old file as it was.
 
     Raises:
-        ProgramError: the Program breaks a rule.
+        ProgramError: the pipeline or one of its Programs breaks a rule.
         ProgramFileError: the file cannot be written.
     """
-    validate(program)
+    validate_pipeline(pipeline)
     path = Path(path)
     try:
-        document, arrays = encode(program)
+        document, arrays = encode(pipeline)
     except (TypeError, ValueError) as error:
         raise ProgramError([str(error)]) from error
     # Made in memory: a full disk then fails in one plain write, not inside HDF5.
@@ -65,11 +67,11 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     try:
         write_atomically(path, content.getvalue())
     except OSError as error:
-        raise ProgramFileError(f"{path}: the Program file cannot be written: {error.strerror or error}") from error
+        raise ProgramFileError(f"{path}: the pipeline file cannot be written: {error.strerror or error}") from error
 
 
-def load(path: str | os.PathLike[str]) -> Program:
-    """Read and check a Program file.
+def load(path: str | os.PathLike[str]) -> Pipeline:
+    """Read and check a pipeline file.
 
     Raises:
         ProgramFileError: missing, not HDF5, truncated, altered, too large, of another schema, or a rule is broken.
@@ -77,18 +79,18 @@ def load(path: str | os.PathLike[str]) -> Program:
     path = Path(path)
     try:
         if not path.is_file():
-            raise ProgramFileError(f"{path}: there is no such Program file; make one with `spikegen export`")
+            raise ProgramFileError(f"{path}: there is no such pipeline file; make one with `spikegen export`")
         with h5py.File(path, "r") as file:
             document, arrays, recorded = _read(path, file)
         if _digest(document, arrays) != recorded:
             raise ProgramFileError(f"{path}: the content does not match its digest; the file was altered or damaged")
-        program = decode(document, arrays)
-        validate(program)
+        pipeline = decode(document, arrays)
+        validate_pipeline(pipeline)
     except ProgramError as error:
         raise ProgramFileError(f"{path}: {error}") from error
     except _UNREADABLE as error:
-        raise ProgramFileError(f"{path}: not a readable Program file (truncated or damaged): {error}") from error
-    return program
+        raise ProgramFileError(f"{path}: not a readable pipeline file (truncated or damaged): {error}") from error
+    return pipeline
 
 
 # What h5py, JSON and the dataclasses raise on damaged content.
@@ -105,10 +107,12 @@ _UNREADABLE = (
 
 
 def _read(path: Path, file: h5py.File) -> tuple[bytes, dict[str, Array], str]:
-    if _attribute(file, "format") != FORMAT:
-        raise ProgramFileError(f"{path}: an HDF5 file, but not a Program file (its format attribute is not {FORMAT!r})")
+    if _attribute(file, "format") not in {FORMAT, _FORMAT_1}:
+        raise ProgramFileError(
+            f"{path}: an HDF5 file, but not a pipeline file (its format attribute is not {FORMAT!r})"
+        )
     schema = _attribute(file, "schema")
-    if schema != SCHEMA:
+    if schema != SCHEMA or _attribute(file, "format") != FORMAT:
         raise ProgramFileError(
             f"{path}: schema version is {schema}, this spikegen reads version {SCHEMA}; export it again"
         )

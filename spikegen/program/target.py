@@ -54,7 +54,8 @@ class Target(Protocol):
         """Run the network once for every image.
 
         Args:
-            frames: int32 [N, C, H, W], the quantised input image of each evaluation.
+            frames: int32 [N, C, H, W], the messages of the input for each evaluation, within the range of each channel
+                (``program.input.quantize`` makes them); [N, T, C, H, W] if the input is streamed.
             step: diffusion step, 0 .. K - 1 (row of the conditioning tables).
             record: also return the messages of every node.
 
@@ -68,11 +69,25 @@ class Target(Protocol):
 
 def check_frames(program: Program, frames: npt.NDArray[np.int32], step: int) -> None:
     """Raise ConfigError unless ``frames`` and ``step`` fit ``program``. Used by every target."""
-    limit = (1 << program.input.bits) - 1
-    size = ", ".join(map(str, program.input.shape))
-    if frames.ndim != 4 or frames.shape[1:] != program.input.shape or len(frames) < 1:
-        raise ConfigError(f"frames have shape {frames.shape}, {program.input.name} takes (N, {size}), N >= 1")
-    if frames.dtype != np.int32 or frames.min() < -limit or frames.max() > limit:
-        raise ConfigError(f"frames must be int32 within +-{limit} ({program.input.bits} bits)")
+    port = program.input
+    shape = (program.timesteps, *port.shape) if port.streamed else port.shape
+    if frames.ndim != 1 + len(shape) or frames.shape[1:] != shape or len(frames) < 1:
+        size = ", ".join(map(str, shape))
+        raise ConfigError(f"frames have shape {frames.shape}, {port.name} takes (N, {size}), N >= 1")
+    if frames.dtype != np.int32:
+        raise ConfigError(f"frames are {frames.dtype}, {port.name} takes int32")
+    axes = tuple(axis for axis in range(frames.ndim) if axis != frames.ndim - 3)
+    lowest, highest = frames.min(axis=axes), frames.max(axis=axes)
+    outside = np.flatnonzero((lowest < port.low) | (highest > port.high))
+    if outside.size:
+        channel = outside[0]
+        found = lowest[channel] if lowest[channel] < port.low[channel] else highest[channel]
+        allowed = f"{port.low[channel]}..{port.high[channel]}"
+        raise ConfigError(f"frames hold {found} in channel {channel} of {port.name}, which takes {allowed}")
     if not 0 <= step < program.conditioning.steps:
         raise ConfigError(f"diffusion step is {step}, the Program has 0..{program.conditioning.steps - 1}")
+
+
+def streamed_frames(program: Program, frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The messages int32 [N, T, C, H, W] of the input at every timestep, for the ``frames`` that ``program`` takes."""
+    return frames if program.input.streamed else np.repeat(frames[:, None], program.timesteps, axis=1)

@@ -11,11 +11,11 @@ import numpy as np
 
 from spikegen.errors import ProgramError
 from spikegen.program import numerics
-from spikegen.program.ir import Conv, Input, Lif, Node, Program, Projection, Readout
+from spikegen.program.ir import NEURONS_MAX, Conv, Input, Lif, Node, Program, Projection, Readout
 
 _NAME = re.compile(r"[A-Za-z0-9_.:>\[\]-]{1,120}")
 TIMESTEPS_MAX = 1024
-NEURONS_MAX = 1 << 26
+ANN_MACS_MAX = 1 << 53
 STEPS_MAX = 1 << 16
 DELAY_MAX = 1024
 GEOMETRY_MAX = 4096  # stride, padding, dilation, groups, shuffle: far above use, below what exhausts the memory
@@ -34,17 +34,23 @@ def validate(program: Program) -> None:
         raise ProgramError(problems)
 
 
+def check_name(name: str) -> list[str]:
+    """What is wrong with a name, if anything."""
+    fits = isinstance(name, str) and _NAME.fullmatch(name)
+    return [] if fits else [f"{name!r}: a name has 1 to 120 of the characters A-Z a-z 0-9 _ . : > [ ] -"]
+
+
 def _range(where: str, what: str, value: float, low: float, high: float) -> list[str]:
     return [] if low <= value <= high else [f"{where}: {what} is {value}, allowed {low}..{high}"]
 
 
 def _check_graph(program: Program) -> list[str]:
-    problems = _range("program", "timesteps", program.timesteps, 1, TIMESTEPS_MAX)
+    problems = check_name(program.name)
+    problems += _range("program", "timesteps", program.timesteps, 1, TIMESTEPS_MAX)
+    problems += _range("program", "ann_macs", program.ann_macs, 0, ANN_MACS_MAX)
     names = [program.input.name, *(p.name for p in program.populations)]
     projections = [p.name for p in program.projections]
-    for name in names + projections:
-        if not _NAME.fullmatch(name):
-            problems.append(f"{name!r}: a name has 1 to 120 of the characters A-Z a-z 0-9 _ . : > [ ] -")
+    problems += [line for name in names + projections for line in check_name(name)]
     for group, what in ((names, "population"), (projections, "projection")):
         repeated = sorted(name for name, times in Counter(group).items() if times > 1)
         problems += [f"{name}: two {what}s have this name" for name in repeated]
@@ -87,12 +93,31 @@ def _check_node(program: Program, node: Node) -> list[str]:
             problems += _check_bias(name, node.bias_mant.astype(np.int64))
     elif isinstance(node, Readout):
         problems += _check_readout(program, node)
+    elif isinstance(node, Input):
+        problems += _check_input(node)
     else:
         problems += _range(name, "bits", node.bits, 1, numerics.GRADED_BITS_MAX)
     if not isinstance(node, Input):
         arrivals = {program.levels[p.source] + 1 + p.delay for p in program.into(name)}
         if len(arrivals) > 1:
             problems.append(f"{name}: its inputs arrive at different levels {sorted(arrivals)}; run retime")
+    return problems
+
+
+def _check_input(port: Input) -> list[str]:
+    problems = _range(port.name, "bits", port.bits, 0, numerics.GRADED_BITS_MAX)
+    if port.low.shape != port.shape[:1] or port.high.shape != port.shape[:1]:
+        return [*problems, f"{port.name}: low and high must be {port.shape[0]} integers each, one per channel"]
+    low, high = int(min(port.low.min(), port.high.min())), int(max(port.low.max(), port.high.max()))
+    crossed = np.flatnonzero(port.low > port.high)
+    if crossed.size:
+        channel = crossed[0]
+        found = f"{port.low[channel]}..{port.high[channel]}"
+        problems.append(f"{port.name}: the range of channel {channel} is {found}, low must not be above high")
+    if port.bits == 0 and not ((port.low == 0).all() and (port.high == 1).all()):
+        problems.append(f"{port.name}: the range is {low}..{high}, binary spikes are 0..1 in every channel")
+    elif 0 < port.bits <= numerics.GRADED_BITS_MAX and max(-low, high) >= 1 << port.bits:
+        problems.append(f"{port.name}: the range is {low}..{high}, {port.bits} bits hold +-{(1 << port.bits) - 1}")
     return problems
 
 

@@ -12,7 +12,7 @@ from spikegen.program import Counts, Evaluation, Lif, Program, Readout, validate
 from spikegen.program.counting import tap_rows
 from spikegen.program.ir import Population
 from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
-from spikegen.program.target import check_frames, joined
+from spikegen.program.target import check_frames, joined, streamed_frames
 from spikegen.simulator.currents import IntArray, projection_currents
 
 Messages = npt.NDArray[np.int32]
@@ -66,8 +66,8 @@ class Simulator:
         return joined(parts)
 
     def _pass(self, frames: Messages, step: int, record: bool) -> Evaluation:
-        program, steps = self.program, self.program.timesteps
-        messages = {program.input.name: np.repeat(frames[:, None], steps, axis=1)}
+        program = self.program
+        messages = {program.input.name: streamed_frames(program, frames)}
         readouts = {}
         for population in program.populations:
             current = self._current(population, messages)
@@ -85,11 +85,11 @@ class Simulator:
     def _current(self, population: Population, messages: dict[str, Messages]) -> IntArray:
         """Summed current int64 [N, T, C, H, W] of one population."""
         total: IntArray | int = 0
-        images = len(messages[self.program.input.name])
-        constant = self.program.input.name
+        port = self.program.input
+        images = len(messages[port.name])
         for projection in self.program.into(population.name):
             sent = messages[projection.source]
-            if projection.source == constant:  # the same frame at every timestep: convolve it once
+            if projection.source == port.name and not port.streamed:  # the same at every timestep: convolve it once
                 sent = sent[:, :1]
             current = projection_currents(projection, sent.reshape(-1, *sent.shape[2:]))
             total = total + current.reshape(images, -1, *population.shape)

@@ -16,7 +16,7 @@ from spikegen.models.neuron import cuba
 from spikegen.program import Conv, Counts, Evaluation, Lif, Program, Projection, Readout, validate
 from spikegen.program.counting import tap_rows
 from spikegen.program.numerics import DECAY_UNITY, STATE_SHIFT
-from spikegen.program.target import check_frames
+from spikegen.program.target import check_frames, streamed_frames
 
 
 class SlayerTarget:
@@ -44,9 +44,9 @@ class SlayerTarget:
         """See :meth:`spikegen.program.Target.evaluate`."""
         program = self.program
         check_frames(program, frames, step)
-        images, steps = len(frames), program.timesteps
+        images = len(frames)
         sent: dict[str, Tensor] = {
-            program.input.name: torch.from_numpy(frames).double().repeat_interleave(steps, dim=0)
+            program.input.name: torch.from_numpy(streamed_frames(program, frames)).double().flatten(0, 1)
         }
         readouts = {}
         with torch.no_grad(), _float64():
