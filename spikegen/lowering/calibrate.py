@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,8 +47,12 @@ def record_spikes(
 ) -> tuple[Mapping[str, npt.NDArray[np.int32]], npt.NDArray[np.float64]]:
     """Spikes of every neuron layer of ``model`` and its output.
 
+    Args:
+        model: called with the images, and with the steps if it takes a second argument.
+        data: calibration data.
+
     Returns:
-        layer -> int32 [N, T, C, H, W], and the predicted noise float64 [N, C, H, W].
+        layer -> int32 [N, T, C, H, W], and the output float64 [N, C, H, W].
     """
     spikes: dict[str, npt.NDArray[np.int32]] = {}
     handles = []
@@ -61,7 +66,8 @@ def record_spikes(
             handles.append(module.register_forward_hook(keep))
     try:
         with torch.no_grad():
-            output = model(torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
+            arguments = (torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
+            output = model(*arguments[: len(inspect.signature(model.forward).parameters)])
     finally:
         for handle in handles:
             handle.remove()

@@ -195,7 +195,7 @@ class _Composer:
                 raise _InexactError(op.inputs[0])
             bias, table = block.bias, block.table
             if bias.any() or table is not None:
-                if op.padding != (0, 0):  # the padding is 0, not the bias
+                if op.padding != (0, 0) or op.shuffle != 1:  # the padding is 0, not the bias; phases have other taps
                     raise _InexactError(op.inputs[0])
                 mix = kernels.dense_weight(part, groups).sum(axis=(2, 3))
                 bias, table = mix @ bias, None if table is None else table @ mix.T
@@ -290,7 +290,7 @@ class _Composer:
         """Without populations that no readout hears."""
         needed = {p.name for p in network.populations if p.weights is not None}
         if not needed:
-            raise LoweringError("the model has no readout; end it with a MembraneReadout")
+            raise LoweringError("the model has no readout; end it with one, such as MembraneReadout")
         for population in reversed(network.populations):
             if population.name in needed:
                 needed.update(p.source for p in network.projections if p.target == population.name)

@@ -22,7 +22,7 @@ def fold_batchnorm(graph: LayerGraph) -> LayerGraph:
         if isinstance(op, NormOp):
             before = ops[op.inputs[0]]
             if isinstance(before, ConvOp) and len(graph.consumers(original.inputs[0])) == 1:
-                weight = before.weight * op.scale[:, None, None, None]
+                weight = before.weight * np.repeat(op.scale, before.shuffle**2)[:, None, None, None]
                 ops[before.name] = dataclasses.replace(before, weight=weight, bias=before.bias * op.scale + op.shift)
                 renamed[op.name] = before.name
                 continue

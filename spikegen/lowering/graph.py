@@ -32,7 +32,12 @@ class InputOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class ConvOp(Op):
-    """Correlation with ``weight`` float64 [out, in / groups, kh, kw] plus ``bias`` float64 [out]."""
+    """Correlation with ``weight`` float64 [out * shuffle^2, in / groups, kh, kw], a shuffle, plus ``bias`` float64 [out].
+
+    The shuffle is that of :func:`torch.nn.functional.pixel_shuffle`: row ``(c * shuffle + i) * shuffle + j`` of the
+    weight makes the pixels ``(shuffle * y + i, shuffle * x + j)`` of channel c. ``taps`` bool [shuffle^2, kh, kw] says
+    which taps a phase ``(i, j)`` of a sub-pixel kernel has; the others are zeros that no layer has (None: all are).
+    """
 
     weight: FloatArray
     bias: FloatArray
@@ -40,6 +45,8 @@ class ConvOp(Op):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    shuffle: int = 1
+    taps: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +83,11 @@ class ConditionOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class NeuronOp(Op):
-    """A CUBA population: real threshold; ``du`` 0..4095 (with Loihi's offset of 1) and ``dv`` 0..4095 as in Loihi."""
+    """A CUBA population: real threshold; ``du`` 0..4095 (with Loihi's offset of 1) and ``dv`` 0..4095 as in Loihi.
+
+    A gain g of the input is a threshold of 1/g of the neuron's: the recurrences are linear between resets, and a reset
+    to 0 has no scale.
+    """
 
     threshold: float
     du: int
@@ -115,17 +126,24 @@ class LayerGraph:
 
 
 def _conv_macs(conv: ConvOp, source: Shape) -> int:
-    """Sum over output pixels of the taps that lie inside the source, axis by axis, times both channel numbers."""
-    inside = [
-        sum(
-            0 <= position * stride + tap * dilation - padding < size
-            for position in range(outputs)
-            for tap in range(taps)
+    """Sum over the phases and taps of the output pixels where the tap lies inside the source, times the channels."""
+    rows, columns = (
+        np.array(
+            [
+                sum(0 <= position * stride + tap * dilation - padding < size for position in range(outputs))
+                for tap in range(taps)
+            ]
         )
         for size, outputs, taps, stride, padding, dilation in zip(
-            source[1:], conv.shape[1:], conv.weight.shape[2:], conv.stride, conv.padding, conv.dilation, strict=True
+            source[1:],
+            (size // conv.shuffle for size in conv.shape[1:]),
+            conv.weight.shape[2:],
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            strict=True,
         )
-    ]
-    out, inputs = conv.weight.shape[:2]
-    macs: int = out * inputs * inside[0] * inside[1]
-    return macs
+    )
+    inside = rows[:, None] * columns  # [kh, kw]
+    present = np.ones((conv.shuffle**2, 1, 1), dtype=bool) if conv.taps is None else conv.taps
+    return int((present * inside).sum()) * conv.shape[0] * conv.weight.shape[1]

@@ -44,7 +44,7 @@ class Kernel:
 
 def after_identity(kernel: Kernel, conv: ConvOp, weight: FloatArray, groups: int) -> Kernel | None:
     """``conv`` (with ``weight`` for this source) applied to an identity kernel."""
-    plain = Kernel(weight, conv.stride, conv.padding, conv.dilation, groups)
+    plain = Kernel(weight, conv.stride, conv.padding, conv.dilation, groups, conv.shuffle)
     if kernel.upsample == 1:
         return plain
     return _upsample_then_conv(kernel.upsample, plain)
@@ -115,7 +115,7 @@ def mean_fan_out(kernel: Kernel, target: Shape, source: Shape) -> float:
 
 
 def _is_pointwise(conv: ConvOp) -> bool:
-    return conv.weight.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
+    return conv.weight.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.shuffle == 1
 
 
 def _centred(kernel: Kernel, size: int) -> Kernel:
@@ -136,7 +136,7 @@ def _upsample_then_conv(factor: int, conv: Kernel) -> Kernel | None:
     with one offset add up. A tap leaves the small grid exactly where it leaves the large one, so borders are exact.
     """
     weight = conv.weight
-    if weight is None or conv.stride != (1, 1) or conv.dilation != (1, 1):
+    if weight is None or conv.stride != (1, 1) or conv.dilation != (1, 1) or conv.shuffle != 1:
         return None
     out, inputs, *kernel = weight.shape
     if any(2 * p != k - 1 for p, k in zip(conv.padding, kernel, strict=True)):

@@ -6,6 +6,7 @@ inputs and a :class:`Call`, and raises :class:`LoweringError` where a parameter 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from spikegen.lowering.graph import (
     UpsampleOp,
 )
 from spikegen.models.neuron import SpikingNeuron
-from spikegen.models.unet import DirectCoding, MembraneReadout
+from spikegen.lowering.transposed import transposed_conv
+from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout, TemporalReadout
+from spikegen.models.unet import DirectCoding
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,14 @@ def _conv2d(module: nn.Conv2d, inputs: Sequence[Op], call: Call) -> Op:
     return ConvOp(call.name, (inputs[0].name,), shape, weight, _array(bias), stride, padding, dilation, module.groups)
 
 
+def _conv_transpose2d(module: nn.ConvTranspose2d, inputs: Sequence[Op], call: Call) -> Op:
+    if module.padding_mode != "zeros":
+        raise _refuse(call, f"padding mode {module.padding_mode!r}; use zeros")
+    bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
+    pairs = (_pair(value) for value in (module.stride, module.padding, module.output_padding, module.dilation))
+    return transposed_conv(call.name, inputs[0], _array(module.weight), _array(bias), *pairs, groups=module.groups)
+
+
 def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
     if module.running_mean is None or module.running_var is None:
         raise _refuse(call, "BatchNorm without running statistics cannot be folded; use track_running_stats=True")
@@ -118,7 +129,10 @@ def _neuron(module: SpikingNeuron, inputs: Sequence[Op], call: Call) -> Op:
             call,
             f"decays are {decay}/4096 and {leak}/4096; Loihi takes 1..4096 for the current, 0..4095 for the membrane",
         )
-    return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, float(neuron.threshold), decay - 1, leak)
+    if not 0.0 < module.gain < math.inf:
+        raise _refuse(call, f"its gain is {module.gain}; it must be > 0 and finite")
+    threshold = float(neuron.threshold) / module.gain  # the same neuron on an input that is not scaled
+    return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, threshold, decay - 1, leak)
 
 
 def _same(_module: Any, inputs: Sequence[Op], _call: Call) -> Op:
@@ -131,8 +145,8 @@ def _coding(_module: DirectCoding, inputs: Sequence[Op], call: Call) -> Op:
     return inputs[0]
 
 
-def _readout(module: MembraneReadout, inputs: Sequence[Op], call: Call) -> Op:
-    return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, np.array(module.weights()))
+def _readout(module: TemporalReadout, inputs: Sequence[Op], call: Call) -> Op:
+    return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, _array(module.weights()))
 
 
 def add_handler(_module: None, inputs: Sequence[Op], call: Call) -> Op:
@@ -155,12 +169,15 @@ def _concat(_module: None, inputs: Sequence[Op], call: Call) -> Op:
 
 LAYERS: dict[Any, Layer] = {
     nn.Conv2d: Layer(_conv2d, "Conv projections (split by source population)"),
+    nn.ConvTranspose2d: Layer(_conv_transpose2d, "sub-pixel Conv on the small grid"),
     nn.BatchNorm2d: Layer(_batch_norm, "folded into the convolution before it"),
     nn.Upsample: Layer(_upsample, "nearest, integer factor: sub-pixel Conv on the small grid"),
     nn.Identity: Layer(_same, "nothing"),
     SpikingNeuron: Layer(_neuron, "Lif population (one per concatenated part)"),
     DirectCoding: Layer(_coding, "the Input port, which repeats its frame"),
-    MembraneReadout: Layer(_readout, "Readout, summed by the host"),
+    MembraneReadout: Layer(_readout, "Readout, summed by the host with weights decay^(T-1-t)"),
+    MeanReadout: Layer(_readout, "Readout, summed by the host with weights 1/T"),
+    FusedReadout: Layer(_readout, "Readout, summed by the host with both, mixed"),
     operator.add: Layer(
         add_handler,
         "several projections into one population; bias table if one side depends on the diffusion step only",

@@ -14,6 +14,7 @@ from torch import fx, nn
 from spikegen.errors import LoweringError
 from spikegen.lowering.graph import ConditionOp, FloatArray, InputOp, LayerGraph, Op, ReadoutOp, Shape
 from spikegen.lowering.layers import LAYERS, Call, add_handler
+from spikegen.models.readouts import TemporalReadout
 
 
 class _Tracer(fx.Tracer):
@@ -22,13 +23,13 @@ class _Tracer(fx.Tracer):
 
 
 def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGraph:
-    """Trace ``model(x, t)`` in evaluation mode.
+    """Trace ``model(x, t)`` or ``model(x)`` in evaluation mode.
 
     Args:
-        model: a network whose first argument is the image and whose second is the diffusion step.
-        shape: (C, H, W) of the image.
+        model: a network whose first argument is the input and whose second, if it has one, is the diffusion step.
+        shape: (C, H, W) of the input.
         timesteps: T.
-        steps: K, diffusion steps 0 .. K - 1.
+        steps: K, diffusion steps 0 .. K - 1; 1 for a model without a second argument.
 
     Raises:
         LoweringError: names every layer that :data:`~spikegen.lowering.layers.LAYERS` does not hold.
@@ -41,7 +42,7 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     if not 1 <= len(placeholders) <= 2:
         raise LoweringError(
-            f"{type(model).__name__}: forward must take the image and the diffusion step, "
+            f"{type(model).__name__}: forward must take the input and, if it wants it, the diffusion step, "
             f"not {len(placeholders)} arguments"
         )
     tables = _Tables(model, graph, _independent_of(graph, placeholders[0]), timesteps, steps)
@@ -75,8 +76,9 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
 
 def _check_output(node: fx.Node, values: dict[fx.Node, Op]) -> None:
     result = node.args[0]
+    readouts = ", ".join(layer.__name__ for layer in LAYERS if isinstance(layer, type) and issubclass(layer, TemporalReadout))
     if not isinstance(result, fx.Node) or not isinstance(values.get(result), ReadoutOp):
-        raise LoweringError(f"output ({result}): a model must return the value of one MembraneReadout")
+        raise LoweringError(f"output ({result}): a model must return the value of one readout ({readouts})")
 
 
 def _identify(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, Any, nn.Module | None]:
@@ -107,7 +109,10 @@ def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.No
         raise LoweringError(
             f"{name} ({title}): arguments {', '.join(unknown)} are not supported; pass tensors by position"
         )
-    constant = [operand for operand in operands if operand in tables.nodes]
+    positional = [operand for operand in operands if not isinstance(operand, fx.Node)]
+    if module is not None and positional:
+        raise LoweringError(f"{name} ({title}): arguments {positional} are not supported; pass the input only")
+    constant = [operand for operand in operands if isinstance(operand, fx.Node) and operand in tables.nodes]
     if constant:
         data = [operand for operand in operands if operand not in tables.nodes]
         if len(operands) != 2 or not data or LAYERS[kind].handler is not add_handler:
@@ -118,7 +123,7 @@ def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.No
         inputs = [values[operand] for operand in operands if isinstance(operand, fx.Node)]
         op = LAYERS[kind].handler(module, inputs, Call(name, arguments))
         if any(isinstance(source, ReadoutOp) for source in inputs):
-            raise LoweringError(f"{name} ({title}): it reads a MembraneReadout, which must be the end of the model")
+            raise LoweringError(f"{name} ({title}): it reads a readout, which must be the end of the model")
     broken = [
         field for field, value in vars(op).items() if isinstance(value, np.ndarray) and not np.isfinite(value).all()
     ]

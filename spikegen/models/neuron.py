@@ -64,9 +64,9 @@ class SpikingNeuron(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # A view: SLAYER wants time last, and its kernels keep the memory order of what they are given.
         if self.gain != 1.0:
             x = x * self.gain
+        # A view: SLAYER wants time last, and its kernels keep the memory order of what they are given.
         time_last = x.unflatten(0, (self.timesteps, -1)).permute(1, 2, 3, 4, 0)
         self.neuron.shape = time_last.shape[1:-1]
         spikes: Tensor = self.neuron(time_last)

@@ -71,10 +71,9 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
     x = inputs[0]
     match op:
         case ConvOp():
-            weight, bias = torch.from_numpy(op.weight), torch.from_numpy(op.bias)
-            y = functional.conv2d(x.flatten(0, 1), weight, bias, op.stride, op.padding, op.dilation, op.groups)
-            by_time: Tensor = y.unflatten(0, x.shape[:2])
-            return by_time
+            weight = torch.from_numpy(op.weight)
+            y = functional.conv2d(x.flatten(0, 1), weight, None, op.stride, op.padding, op.dilation, op.groups)
+            return functional.pixel_shuffle(y, op.shuffle).unflatten(0, x.shape[:2]) + _per_channel(op.bias)
         case NormOp():
             return x * _per_channel(op.scale) + _per_channel(op.shift)
         case UpsampleOp():

@@ -10,7 +10,8 @@ import torch
 
 from spikegen.errors import ConfigError
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
-from spikegen.models.unet import DirectCoding, MembraneReadout, TimeEmbedding
+from spikegen.models.readouts import MembraneReadout
+from spikegen.models.unet import DirectCoding, TimeEmbedding
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_readout_is_the_decayed_sum_over_time() -> None:
     x = torch.arange(6.0).reshape(6, 1, 1, 1)  # two images, three steps: image 0 sees 0, 2, 4
     y = MembraneReadout(3, decay=0.5)(x)
     assert y.flatten().tolist() == [0 * 0.25 + 2 * 0.5 + 4, 1 * 0.25 + 3 * 0.5 + 5]
-    assert MembraneReadout(2).weights() == [0.8, 1.0]
+    assert MembraneReadout(2).weights().tolist() == [0.8, 1.0]
 
 
 def test_direct_coding_repeats_the_images_step_by_step() -> None:
