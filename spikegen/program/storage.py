@@ -48,12 +48,12 @@ def save(pipeline: Pipeline, path: str | os.PathLike[str]) -> None:
         ProgramError: the pipeline or one of its Programs breaks a rule.
         ProgramFileError: the file cannot be written.
     """
-    validate_pipeline(pipeline)
     path = Path(path)
     try:
         document, arrays = encode(pipeline)
     except (TypeError, ValueError) as error:
         raise ProgramError([str(error)]) from error
+    validate_pipeline(pipeline)
     # Made in memory: a full disk then fails in one plain write, not inside HDF5.
     content = io.BytesIO()
     with h5py.File(content, "w", libver="v110") as file:
