@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import safetensors
 import safetensors.torch
@@ -18,13 +18,14 @@ import torch
 
 from spikegen.atomic import write_atomically
 from spikegen.errors import CheckpointError, ConfigError
+from spikegen.models.spiking_diffusion import SpikingDiffusion, SpikingDiffusionConfig
 from spikegen.models.unet import SpikingUNet, UNetConfig
 
 FORMAT, SCHEMA = "spikegen-checkpoint", 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 CONFIG_BYTES_MAX = 1 << 20
 WEIGHTS_BYTES_MAX = 1 << 32
-SHIPPED = ("digits-unet",)
+SHIPPED = ("digits-unet", "digits-vq")
 FIELDS = {
     "format": str,
     "schema": int,
@@ -34,7 +35,12 @@ FIELDS = {
     "dataset": str,
     "training": dict,
 }
-ARCHITECTURES: dict[str, tuple[type[UNetConfig], type[SpikingUNet]]] = {"unet": (UNetConfig, SpikingUNet)}
+Model: TypeAlias = SpikingUNet | SpikingDiffusion
+ModelConfig: TypeAlias = UNetConfig | SpikingDiffusionConfig
+ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
+    "unet": (UNetConfig, SpikingUNet),
+    "spiking-diffusion": (SpikingDiffusionConfig, SpikingDiffusion),
+}
 
 
 @dataclass(frozen=True)
@@ -43,21 +49,30 @@ class Checkpoint:
 
     Attributes:
         model: the network in evaluation mode.
-        architecture: key of :data:`ARCHITECTURES`.
-        beta_schedule: noise schedule it was trained with.
+        beta_schedule: noise schedule it was trained with, "absorbing" for tokens.
         dataset: data set it was trained on.
         training: record of the training run (never needed to use the model).
         source: the name or path it was loaded from.
         digest: SHA-256 of the weights file.
     """
 
-    model: SpikingUNet
-    architecture: str
+    model: Model
     beta_schedule: str
     dataset: str
     training: Mapping[str, Any]
     source: str = ""
     digest: str = ""
+
+
+def architecture(config: ModelConfig) -> str:
+    """The key of :data:`ARCHITECTURES` whose configuration ``config`` is."""
+    return next(name for name, (kind, _) in ARCHITECTURES.items() if type(config) is kind)
+
+
+def build_model(config: ModelConfig) -> Model:
+    """A freshly initialised model of these sizes."""
+    model: Model = ARCHITECTURES[architecture(config)][1](config)
+    return model
 
 
 def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -66,7 +81,7 @@ def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> N
     config = {
         "format": FORMAT,
         "schema": SCHEMA,
-        "architecture": checkpoint.architecture,
+        "architecture": architecture(checkpoint.model.config),
         "model": dataclasses.asdict(checkpoint.model.config),
         "beta_schedule": checkpoint.beta_schedule,
         "dataset": checkpoint.dataset,
@@ -104,8 +119,7 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     config = _read_config(folder / CONFIG_FILE)
     config_type, model_type = ARCHITECTURES[config["architecture"]]
     try:
-        sizes = dict(config["model"])
-        sizes["multipliers"] = tuple(sizes["multipliers"])
+        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in config["model"].items()}
         sized = config_type(**sizes)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: not a valid configuration: {error}") from error
@@ -117,7 +131,6 @@ def load_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     model.eval()
     return Checkpoint(
         model,
-        config["architecture"],
         config["beta_schedule"],
         config["dataset"],
         config["training"],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikegen.errors import ConfigError
+from spikegen.models.coding import DirectCoding
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import MembraneReadout
 
@@ -25,7 +26,7 @@ SIZE_LIMITS = {
 LEVELS_MAX, WIDEST = 10, 64
 
 
-def _is_size(value: object, limit: int) -> bool:
+def is_size(value: object, limit: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
 
 
@@ -56,9 +57,9 @@ class UNetConfig:
     def __post_init__(self) -> None:
         for name, limit in SIZE_LIMITS.items():
             value = getattr(self, name)
-            if not _is_size(value, limit):
+            if not is_size(value, limit):
                 raise ConfigError(f"UNetConfig.{name} is {value!r}; it must be an integer in 1..{limit}")
-        if not 1 <= len(self.multipliers) <= LEVELS_MAX or any(not _is_size(m, WIDEST) for m in self.multipliers):
+        if not 1 <= len(self.multipliers) <= LEVELS_MAX or any(not is_size(m, WIDEST) for m in self.multipliers):
             raise ConfigError(
                 f"UNetConfig.multipliers is {self.multipliers!r:.80}; "
                 f"it must be 1..{LEVELS_MAX} integers in 1..{WIDEST}"
@@ -72,17 +73,6 @@ class UNetConfig:
                 f"UNetConfig.image_size is {self.image_size}; {len(self.multipliers)} levels need a multiple of "
                 f"{2 ** (len(self.multipliers) - 1)}"
             )
-
-
-class DirectCoding(nn.Module):
-    """Repeats an image at every SNN step: ``(N, C, H, W) -> (T * N, C, H, W)`` (SDDPM's "direct coding")."""
-
-    def __init__(self, timesteps: int) -> None:
-        super().__init__()
-        self.timesteps = timesteps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.repeat(self.timesteps, 1, 1, 1)
 
 
 class TimeEmbedding(nn.Module):

@@ -32,3 +32,15 @@ def load_images(name: str) -> Images:
     if name not in DATASETS:
         raise ConfigError(f"unknown data set {name!r}; known: {', '.join(sorted(DATASETS))}")
     return DATASETS[name]()
+
+
+def split(images: Images, held_out: int) -> tuple[Images, Images]:
+    """Training images and ``held_out`` others: a fixed random choice, the same in every run.
+
+    Raises:
+        ConfigError: fewer than two images would be left to train on.
+    """
+    if held_out > len(images) - 2:
+        raise ConfigError(f"{held_out} held-out images leave {len(images) - held_out} of {len(images)} to train on")
+    order = np.random.default_rng(0).permutation(len(images))
+    return images[order[held_out:]], images[order[:held_out]]

@@ -5,30 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spikegen.errors import ConfigError
-from spikegen.models import UNetConfig
+from spikegen.models import SpikingDiffusionConfig, UNetConfig
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training run, reproducible from its fields.
+class Stage:
+    """The training of one network of a model.
 
     Attributes:
-        model: sizes of the network.
-        dataset: name in :data:`spikegen.training.datasets.DATASETS`.
-        beta_schedule: noise schedule (:mod:`spikegen.diffusion.schedule`).
+        network: attribute of the model that is trained, "" for the model itself.
         iterations: optimiser steps.
-        batch_size: images per step.
+        batch_size: examples per step.
         learning_rate: peak of AdamW's learning rate; linear warm-up, then cosine decay to 0.
         warmup: optimiser steps of the warm-up.
         weight_decay: AdamW's.
         gradient_clip: largest norm of the gradient.
         ema_decay: decay of the exponential moving average of the weights, per step.
-        seed: seed of initialisation, data order, diffusion steps and noise.
     """
 
-    model: UNetConfig = field(default_factory=UNetConfig)
-    dataset: str = "digits"
-    beta_schedule: str = "squaredcos_cap_v2"
+    network: str = ""
     iterations: int = 4500
     batch_size: int = 128
     learning_rate: float = 5e-3
@@ -36,17 +31,60 @@ class Recipe:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        for name, low in (("iterations", 1), ("batch_size", 2), ("warmup", 0)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"Stage.{name} is {getattr(self, name)}; it must be at least {low}")
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"Stage.{name} is {getattr(self, name)}; it must be positive")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"Stage.ema_decay is {self.ema_decay}; it must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run, reproducible from its fields.
+
+    Attributes:
+        model: sizes of the model.
+        stages: trained one after the other.
+        dataset: name in :data:`spikegen.training.datasets.DATASETS`.
+        held_out: images that are not trained on, see :func:`spikegen.training.datasets.split`.
+        beta_schedule: noise schedule (:mod:`spikegen.diffusion.schedule`), "absorbing" for tokens.
+        seed: seed of initialisation, data order, diffusion steps and noise.
+    """
+
+    model: UNetConfig | SpikingDiffusionConfig = field(default_factory=UNetConfig)
+    stages: tuple[Stage, ...] = (Stage(),)
+    dataset: str = "digits"
+    held_out: int = 0
+    beta_schedule: str = "squaredcos_cap_v2"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("iterations", 1), ("batch_size", 2), ("warmup", 0), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"Recipe.{name} is {getattr(self, name)}; it must be at least {low}")
-        for name in ("learning_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"Recipe.{name} is {getattr(self, name)}; it must be positive")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"Recipe.ema_decay is {self.ema_decay}; it must be in [0, 1)")
+        for name in ("held_out", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"Recipe.{name} is {getattr(self, name)}; it must be at least 0")
+        if not self.stages:
+            raise ConfigError("Recipe.stages is empty; a run needs at least one stage")
+
+    @property
+    def iterations(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.iterations for stage in self.stages)
 
 
-RECIPES: dict[str, Recipe] = {"digits-unet": Recipe()}
+RECIPES: dict[str, Recipe] = {
+    "digits-unet": Recipe(),
+    "digits-vq": Recipe(
+        model=SpikingDiffusionConfig(),
+        stages=(
+            Stage("autoencoder", iterations=3000, learning_rate=2e-3, weight_decay=1e-3),
+            Stage("denoiser", iterations=5000, learning_rate=2e-3, weight_decay=1e-3),
+        ),
+        held_out=297,
+        beta_schedule="absorbing",
+    ),
+}

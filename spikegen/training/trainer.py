@@ -1,4 +1,4 @@
-"""The training loop of a noise-predicting network: resumable, seeded, with an average of the weights (EMA)."""
+"""The training loop: resumable, seeded, with an average of the weights (EMA)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spikegen.atomic import write_atomically
-from spikegen.diffusion.schedule import alphas_cumprod
 from spikegen.errors import CheckpointError, OutputError, SpikegenError
-from spikegen.models import Checkpoint, SpikingUNet, save_checkpoint
-from spikegen.training.datasets import load_images
+from spikegen.models import Checkpoint, Model, build_model, save_checkpoint
 from spikegen.training.recipes import Recipe
+from spikegen.training.tasks import make_task
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 RECALIBRATION_BATCHES = 64
@@ -47,7 +46,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains a :class:`SpikingUNet` to predict noise (DDPM, arXiv 2006.11239, Eq. 14: plain mean squared error).
+    """Trains a model stage by stage.
 
     Args:
         recipe: what to train.
@@ -64,18 +63,11 @@ class Trainer:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_write(folder, error) from error
-        self.images = torch.from_numpy(load_images(recipe.dataset))
-        betas = alphas_cumprod(recipe.beta_schedule, recipe.model.diffusion_steps)
-        self.alphas_cumprod = torch.from_numpy(betas).float()
         torch.manual_seed(recipe.seed)
-        self.model = SpikingUNet(recipe.model)
-        self.ema = copy.deepcopy(self.model).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        self.model = build_model(recipe.model)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.iteration = 0
         self.loss = math.nan
+        self._enter(0)
         if (folder / STATE_FILE).exists():
             self._resume(folder / STATE_FILE)
         try:  # only now: the folder may belong to another recipe
@@ -83,11 +75,30 @@ class Trainer:
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
+    def _enter(self, index: int) -> None:
+        """Begin stage ``index``."""
+        self.index, self.stage, self.done = index, self.recipe.stages[index], 0
+        self.task = make_task(self.recipe, self.stage, self.model)
+        network = self._network(self.model)
+        self.ema = copy.deepcopy(network).eval()
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self.stage.learning_rate, weight_decay=self.stage.weight_decay
+        )
+
+    def _network(self, model: nn.Module) -> nn.Module:
+        """The part of ``model`` that this stage trains."""
+        return model.get_submodule(self.stage.network)
+
+    @property
+    def iteration(self) -> int:
+        """Optimiser steps done, over all stages."""
+        return sum(stage.iterations for stage in self.recipe.stages[: self.index]) + self.done
+
     def run(
         self,
         until: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        on_sample: Callable[[int, SpikingUNet], None] | None = None,
+        on_sample: Callable[[int, str, Model], None] | None = None,
         sample_every: int = 500,
         save_every: int = 100,
     ) -> Checkpoint:
@@ -96,26 +107,28 @@ class Trainer:
         Args:
             until: stop after this many iterations in total.
             on_progress: called after every iteration.
-            on_sample: called with the iteration and the averaged model every ``sample_every`` iterations and at the
-                end.
+            on_sample: called with the iteration, the network in training and the averaged model every ``sample_every``
+                iterations and at the end.
             sample_every: iterations between samples.
             save_every: iterations between resumable states.
         """
         last = self.recipe.iterations if until is None else min(until, self.recipe.iterations)
         while self.iteration < last:
+            if self.done == self.stage.iterations:
+                self._finish_stage()
             loss = self._iterate()
             self.loss = loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
             if not math.isfinite(loss):
                 raise SpikegenError(f"iteration {self.iteration}: the loss is {loss}; lower the learning rate")
+            ends = self.iteration == last or self.done == self.stage.iterations
             if on_progress is not None:
                 on_progress(Progress(self.iteration, self.recipe.iterations, self.loss))
-            if self.iteration % save_every == 0 or self.iteration == last:
+            if self.iteration % save_every == 0 or ends:
                 self._save()
-            if on_sample is not None and (self.iteration % sample_every == 0 or self.iteration == last):
-                on_sample(self.iteration, self.averaged())
+            if on_sample is not None and (self.iteration % sample_every == 0 or ends):
+                on_sample(self.iteration, self.stage.network, self.averaged())
         checkpoint = Checkpoint(
             self.averaged(),
-            "unet",
             self.recipe.beta_schedule,
             self.recipe.dataset,
             {**dataclasses.asdict(self.recipe), "model": None, "iteration": self.iteration, "loss": self.loss},
@@ -124,49 +137,51 @@ class Trainer:
         save_checkpoint(self.folder, checkpoint)
         return checkpoint
 
-    def averaged(self) -> SpikingUNet:
-        """A copy of the averaged model whose BatchNorm statistics were measured with the averaged weights."""
-        model = copy.deepcopy(self.ema)
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    def averaged(self) -> Model:
+        """A copy of the model with averaged weights, whose BatchNorm statistics were measured with these weights."""
+        model = copy.deepcopy(self.model)
+        network = self._network(model)
+        network.load_state_dict(self.ema.state_dict())
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # type: ignore[assignment]  # a plain mean over the batches
-        model.train()
+        network.train()
         generator = torch.Generator().manual_seed(self.recipe.seed + 1)
         with torch.no_grad():
             for _ in range(RECALIBRATION_BATCHES):
-                noisy, t, _ = self._batch(generator)
-                model(noisy, t)
+                self.task.loss(network, self.task.batch(generator))
         for norm in norms:
             norm.momentum = 0.1
+        self.task.finish(network)
         return model.eval()
 
-    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy images, their diffusion steps and the noise (DDPM Eq. 4), drawn with ``generator``."""
-        size = self.recipe.batch_size
-        clean = self.images[torch.randint(len(self.images), (size,), generator=generator)]
-        t = torch.randint(self.recipe.model.diffusion_steps, (size,), generator=generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        alpha = self.alphas_cumprod[t][:, None, None, None]
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, t, noise
+    def _finish_stage(self) -> None:
+        """Keep the averaged network and begin the next stage."""
+        self.model = self.averaged()
+        self.loss = math.nan
+        self._enter(self.index + 1)
 
     def _iterate(self) -> float:
-        recipe = self.recipe
-        noisy, t, noise = self._batch(self.generator)
-        warm = min(1.0, (self.iteration + 1) / max(1, recipe.warmup))
-        cosine = 0.5 * (1 + math.cos(math.pi * self.iteration / recipe.iterations))
+        stage, network = self.stage, self._network(self.model)
+        if self.done == 0:
+            self.task.prepare(network, self.generator)
+            self.ema.load_state_dict(network.state_dict())
+        network.train()
+        warm = min(1.0, (self.done + 1) / max(1, stage.warmup))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.done / stage.iterations))
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * warm * cosine
-        loss = nn.functional.mse_loss(self.model(noisy, t), noise)
+            group["lr"] = stage.learning_rate * warm * cosine
+        loss = self.task.loss(network, self.task.batch(self.generator))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), stage.gradient_clip)
         self.optimizer.step()
-        self.iteration += 1
+        self.done += 1
         # A young average must forget its random start faster than an old one.
-        decay = min(recipe.ema_decay, self.iteration / (self.iteration + 10))
+        decay = min(stage.ema_decay, self.done / (self.done + 10))
         with torch.no_grad():
-            for average, parameter in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+            for average, parameter in zip(self.ema.parameters(), network.parameters(), strict=True):
                 average.lerp_(parameter, 1 - decay)
         return float(loss)
 
@@ -177,7 +192,8 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "iteration": self.iteration,
+            "stage": self.index,
+            "done": self.done,
             "loss": self.loss,
         }
         path = self.folder / STATE_FILE
@@ -198,10 +214,11 @@ class Trainer:
                     f"{path}: the state of another recipe; choose another output folder, or delete it"
                 )
             self.model.load_state_dict(state["model"])
+            self._enter(int(state["stage"]))
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
-            self.iteration, self.loss = int(state["iteration"]), float(state["loss"])
+            self.done, self.loss = int(state["done"]), float(state["loss"])
         except _DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
 

@@ -1,0 +1,118 @@
+"""The vector-quantised spiking autoencoder of Spiking-Diffusion (arXiv 2308.10187) on SLAYER neurons."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikegen.models.coding import DirectCoding
+from spikegen.models.neuron import SpikingNeuron
+from spikegen.models.readouts import FusedReadout, MembraneReadout
+
+PIXEL_SCALE = 0.5  # images in [-1, 1] become the authors' pixels in [-0.5, 0.5]
+TAU = 2.0  # SpikingJelly's LIFNode default, which the authors use
+
+
+def lif(timesteps: int) -> SpikingNeuron:
+    """LIF with input decay and hard reset: ``U[n] = V[n-1] + (X[n] - V[n-1]) / 2``, threshold 1."""
+    return SpikingNeuron(timesteps, voltage_decay=1 / TAU, gain=1 / TAU)
+
+
+class Encoder(nn.Sequential):
+    """Pixels to latent features, ``(N, channels, size, size) -> (N, latent, grid, grid)``.
+
+    3x3 convolutions with the given strides, then a 1x1 convolution to ``latent`` channels, each with BatchNorm and LIF;
+    the spikes of the last are read with :class:`FusedReadout`.
+    """
+
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int
+    ) -> None:
+        super().__init__()
+        self.coding = DirectCoding(timesteps)
+        layers: list[nn.Module] = []
+        for width, stride in zip(widths, strides, strict=True):
+            layers += [nn.Conv2d(channels, width, 3, stride, 1), nn.BatchNorm2d(width), lif(timesteps)]
+            channels = width
+        layers += [nn.Conv2d(channels, latent, 1), nn.BatchNorm2d(latent), lif(timesteps)]
+        self.body = nn.Sequential(*layers)
+        self.readout = FusedReadout(timesteps)
+
+
+class Generator(nn.Sequential):
+    """The adaptive spike generator: a code vector, held for T steps, to spikes ``(N, latent, h, w) -> (T * N, ...)``.
+
+    1x1 convolution, BatchNorm and LIF, so the spikes of a site depend on its code vector only.
+    """
+
+    def __init__(self, latent: int, timesteps: int) -> None:
+        super().__init__()
+        self.coding = DirectCoding(timesteps)
+        self.conv = nn.Conv2d(latent, latent, 1)
+        self.norm = nn.BatchNorm2d(latent)
+        self.neuron = lif(timesteps)
+
+
+class Decoder(nn.Sequential):
+    """Code vectors to the argument of the tanh readout, ``(N, latent, grid, grid) -> (N, channels, size, size)``.
+
+    The generator, 3x3 transposed convolutions that mirror the encoder (BatchNorm and LIF after each), one 3x3
+    transposed convolution to ``channels``, and the 0.8-weighted sum over time.
+    """
+
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int
+    ) -> None:
+        super().__init__()
+        self.generator = Generator(latent, timesteps)
+        layers: list[nn.Module] = []
+        for width, stride in zip(reversed(widths), reversed(strides), strict=True):
+            # output_padding = stride - 1 makes the size exactly `stride` times as large
+            transposed = nn.ConvTranspose2d(latent, width, 3, stride, 1, output_padding=stride - 1)
+            layers += [transposed, nn.BatchNorm2d(width), lif(timesteps)]
+            latent = width
+        layers.append(nn.ConvTranspose2d(latent, channels, 3, 1, 1))
+        self.body = nn.Sequential(*layers)
+        self.readout = MembraneReadout(timesteps)
+
+
+class VQSVAE(nn.Module):
+    """Encoder, codebook and decoder.
+
+    Pixels are in [-0.5, 0.5] (the authors' ``x - 0.5``); the image is ``tanh`` of the decoder's value.
+
+    Args:
+        channels: image channels.
+        widths, strides: of the encoder's 3x3 convolutions.
+        latent: D, channels of the latent spikes and size of a code vector.
+        codes: K, number of code vectors.
+        timesteps: T.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: tuple[int, ...],
+        strides: tuple[int, ...],
+        latent: int,
+        codes: int,
+        timesteps: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, widths, strides, latent, timesteps)
+        self.codebook = nn.Parameter(torch.randn(codes, latent))
+        self.decoder = Decoder(channels, widths, strides, latent, timesteps)
+
+    def tokens(self, z: Tensor) -> Tensor:
+        """Index of the nearest code vector (L2), ``(N, D, h, w) -> int64 (N, h, w)``."""
+        flat = z.permute(0, 2, 3, 1).flatten(0, 2)
+        distances = flat.square().sum(1, keepdim=True) - 2 * flat @ self.codebook.T + self.codebook.square().sum(1)
+        return distances.argmin(1).view(z.shape[0], *z.shape[2:])
+
+    def code_vectors(self, tokens: Tensor) -> Tensor:
+        """``int64 (N, h, w) -> (N, D, h, w)``."""
+        return self.codebook[tokens].permute(0, 3, 1, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Reconstruction of ``pixels`` (N, channels, size, size), in (-1, 1)."""
+        return torch.tanh(self.decoder(self.code_vectors(self.tokens(self.encoder(pixels)))))

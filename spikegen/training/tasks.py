@@ -1,0 +1,205 @@
+"""What a network learns: its batches and its loss. One class per network."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikegen.diffusion.schedule import alphas_cumprod
+from spikegen.models import Model
+from spikegen.models.sdid import SDID, denoiser_input
+from spikegen.models.unet import SpikingUNet
+from spikegen.models.vqsvae import PIXEL_SCALE, VQSVAE
+from spikegen.training.datasets import load_images, split
+from spikegen.training.recipes import Recipe, Stage
+
+COMMITMENT = 0.25  # weight of the two commitment terms (van den Oord et al. 2017, arXiv 1711.00937, Eq. 3: beta)
+ENCODING_BATCH = 256
+PSP_TAU = 2.0  # time constant of the postsynaptic potential, in SNN steps
+
+
+class Task(ABC):
+    """Batches and loss of one network.
+
+    Args:
+        batch_size: examples of a batch.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """One batch; all randomness comes from ``generator``."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """The scalar loss of ``model`` on a batch."""
+
+    def prepare(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Change a freshly initialised ``model``; called once, before the first iteration."""
+
+    def finish(self, model: nn.Module) -> None:
+        """Change a trained ``model`` without changing what it computes; called on every averaged copy."""
+
+    def _rows(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        return data[torch.randint(len(data), (self.batch_size,), generator=generator)]
+
+
+class NoisePrediction(Task):
+    """DDPM (arXiv 2006.11239, Eq. 14): plain mean squared error of the predicted noise.
+
+    Args:
+        images: float32 [N, C, H, W] in [-1, 1].
+        schedule: noise schedule.
+        diffusion_steps: K.
+        batch_size: images of a batch.
+    """
+
+    def __init__(self, images: Tensor, schedule: str, diffusion_steps: int, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self.images = images
+        self.alphas_cumprod = torch.from_numpy(alphas_cumprod(schedule, diffusion_steps)).float()
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Noisy images, their diffusion steps and the noise (DDPM Eq. 4)."""
+        clean = self._rows(self.images, generator)
+        t = torch.randint(len(self.alphas_cumprod), (self.batch_size,), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        alpha = self.alphas_cumprod[t][:, None, None, None]
+        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, t, noise
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See :meth:`Task.loss`; ``model`` is a :class:`SpikingUNet`."""
+        noisy, t, noise = batch
+        return functional.mse_loss(_expect(model, SpikingUNet)(noisy, t), noise)
+
+
+class VectorQuantisation(Task):
+    """The VQ-SVAE (Spiking-Diffusion, arXiv 2308.10187).
+
+    With latents ``z``, nearest code vectors ``e``, encoder spikes ``s``, generator spikes ``g`` and stop-gradient ``sg``::
+
+        mse(e, sg z) + 0.25 mse(z, sg e) + mse(PSP(g), PSP(sg s)) + 0.25 mse(PSP(sg g), PSP(s)) + mse(x', x) / Var(x)
+
+    Args:
+        pixels: float32 [N, C, H, W] in [-0.5, 0.5].
+        batch_size: images of a batch.
+    """
+
+    def __init__(self, pixels: Tensor, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self.pixels = pixels
+        self.variance = float(pixels.var())
+
+    def prepare(self, model: nn.Module, generator: torch.Generator) -> None:
+        """Start the code vectors at latents of random sites, so that none begins out of reach."""
+        network = _expect(model, VQSVAE)
+        network.train()
+        with torch.no_grad():
+            z = network.encoder(self._rows(self.pixels, generator)).permute(0, 2, 3, 1).flatten(0, 2)
+            chosen = torch.randint(len(z), (len(network.codebook),), generator=generator)
+            jitter = 0.1 * torch.randn(network.codebook.shape, generator=generator)
+            network.codebook.copy_(z[chosen] + jitter)
+
+    def finish(self, model: nn.Module) -> None:
+        """Sort the code vectors along their direction of largest variance.
+
+        The denoiser reads a token as a number, so numbers that are close should mean images that are close.
+        """
+        codebook = _expect(model, VQSVAE).codebook
+        with torch.no_grad():
+            centred = codebook.double() - codebook.double().mean(0)
+            direction = torch.linalg.eigh(centred.T @ centred)[1][:, -1]
+            codebook.copy_(codebook[(centred @ direction).argsort()])
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Pixels."""
+        return (self._rows(self.pixels, generator),)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See :meth:`Task.loss`; ``model`` is a :class:`VQSVAE`."""
+        network, (pixels,) = _expect(model, VQSVAE), batch
+        encoder, decoder = network.encoder, network.decoder
+        spikes = encoder.body(encoder.coding(pixels))
+        z = encoder.readout(spikes)
+        codes = network.code_vectors(network.tokens(z))
+        generated = decoder.generator(z + (codes - z).detach())  # straight-through
+        image = torch.tanh(decoder.readout(decoder.body(generated)))
+        mse, steps = functional.mse_loss, encoder.coding.timesteps
+        return (
+            mse(codes, z.detach())
+            + COMMITMENT * mse(z, codes.detach())
+            + mse(postsynaptic(generated, steps), postsynaptic(spikes.detach(), steps))
+            + COMMITMENT * mse(postsynaptic(generated.detach(), steps), postsynaptic(spikes, steps))
+            + mse(image, pixels) / self.variance
+        )
+
+
+class TokenDenoising(Task):
+    """Masked cross-entropy with the reweighted ELBO (Bond-Taylor et al. 2021, arXiv 2111.12701, Eq. 8).
+
+    ``t ~ U{1 .. T_d}``, each token is masked with probability ``t / T_d``; the cross-entropy of the masked tokens,
+    summed over sites, has the weight ``(T_d - t + 1) / T_d``.
+
+    Args:
+        tokens: int64 [N, h, w].
+        codes: K, which is also the mask.
+        diffusion_steps: T_d.
+        batch_size: grids of a batch.
+    """
+
+    def __init__(self, tokens: Tensor, codes: int, diffusion_steps: int, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self.tokens, self.codes, self.diffusion_steps = tokens, codes, diffusion_steps
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Tokens, the diffusion step of each grid, and which sites are masked."""
+        tokens = self._rows(self.tokens, generator)
+        t = torch.randint(1, self.diffusion_steps + 1, (self.batch_size,), generator=generator)
+        masked = torch.rand(tokens.shape, generator=generator) < (t / self.diffusion_steps)[:, None, None]
+        return tokens, t, masked
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """See :meth:`Task.loss`; ``model`` is a :class:`SDID`. In bits per site."""
+        tokens, t, masked = batch
+        logits = _expect(model, SDID)(denoiser_input(torch.where(masked, self.codes, tokens), t))
+        entropy = (functional.cross_entropy(logits, tokens, reduction="none") * masked).flatten(1).sum(1)
+        weight = (self.diffusion_steps - t + 1) / self.diffusion_steps
+        return (weight * entropy).mean() / (tokens[0].numel() * math.log(2))
+
+
+def make_task(recipe: Recipe, stage: Stage, model: Model) -> Task:
+    """The task of ``stage``; a denoiser of tokens needs the trained autoencoder of ``model``."""
+    images = torch.from_numpy(split(load_images(recipe.dataset), recipe.held_out)[0])
+    config = model.config
+    if isinstance(model, SpikingUNet):
+        return NoisePrediction(images, recipe.beta_schedule, config.diffusion_steps, stage.batch_size)
+    pixels = images * PIXEL_SCALE
+    if stage.network == "autoencoder":
+        return VectorQuantisation(pixels, stage.batch_size)
+    autoencoder = copy.deepcopy(model.autoencoder).eval()
+    with torch.no_grad():
+        tokens = torch.cat([autoencoder.tokens(autoencoder.encoder(part)) for part in pixels.split(ENCODING_BATCH)])
+    return TokenDenoising(tokens, model.config.codes, config.diffusion_steps, stage.batch_size)
+
+
+def postsynaptic(spikes: Tensor, timesteps: int) -> Tensor:
+    """PSP: ``p[n] = p[n-1] + (s[n] - p[n-1]) / tau`` of spikes (T * N, ...), as (T, N, ...)."""
+    potential = torch.zeros(())
+    potentials = []
+    for step in spikes.unflatten(0, (timesteps, -1)):
+        potential = potential + (step - potential) / PSP_TAU
+        potentials.append(potential)
+    return torch.stack(potentials)
+
+
+def _expect(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    if not isinstance(model, kind):
+        raise TypeError(f"this task trains a {kind.__name__}, not a {type(model).__name__}")
+    return model
