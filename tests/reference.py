@@ -120,10 +120,12 @@ class Result:
 
 
 def evaluate(program: Program, frame: npt.NDArray[np.int32], step: int) -> Result:
-    """Evaluate ``program`` for one image [C, H, W] at diffusion step ``step``."""
+    """Evaluate ``program`` at diffusion step ``step`` for one image [C, H, W], or [T, C, H, W] if it is streamed."""
     result = Result()
-    image = {index: int(frame[index]) for index in indices(program.input.shape)}
-    result.values[program.input.name] = [image] * program.timesteps
+    frames = list(frame) if program.input.streamed else [frame] * program.timesteps
+    result.values[program.input.name] = [
+        {index: int(frame[index]) for index in indices(program.input.shape)} for frame in frames
+    ]
     connections = {p.name: synapses(program, p) for p in program.projections}
     for population in program.populations:
         currents = [_current(program, population.name, connections, result, t) for t in range(program.timesteps)]

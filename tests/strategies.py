@@ -80,13 +80,27 @@ class _Builder:
         self.draw = draw
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="weights"))
         self.max_size, self.min_exponent = max_size, min_exponent
-        size = st.integers(2, min(6, max_size))
-        bits = draw(st.sampled_from((1, 3, 4, 7)))
-        self.input = Input("in", (draw(st.integers(1, 3)), draw(size), draw(size)), bits, 2.0**-bits)
+        self.input = self._input(st.integers(2, min(6, max_size)))
         self.nodes: list[Node] = [self.input]
-        self.rms = {"in": (1 << bits) / math.sqrt(3)}
+        self.rms = {"in": max(1.0, float(np.square([self.input.low, self.input.high]).mean() / 3) ** 0.5)}
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
+
+    def _input(self, size: st.SearchStrategy[int]) -> Input:
+        draw = self.draw
+        channels, height, width = draw(st.integers(1, 3)), draw(size), draw(size)
+        kind = draw(st.sampled_from(("default", "default", "tight", "binary")), label="input")
+        bits = 0 if kind == "binary" else draw(st.sampled_from((1, 3, 4, 7)))
+        streamed = draw(st.integers(0, 3), label="streamed") >= (3 if bits else 1)
+        port = Input("in", (channels, height, width), bits, 2.0**-bits, streamed=streamed)
+        if kind == "tight":
+            # from 0 or an end to anything: 0 .. K, K .. K and ranges without 0 are among them
+            ends = np.sort(
+                [self.rng.choice((0, *port.high, *port.low), channels), self.rng.integers(port.low, port.high + 1)],
+                axis=0,
+            )
+            port = dataclasses.replace(port, low=ends[0], high=ends[1])
+        return port
 
     def source(self, last: bool) -> Node:
         """The last node that sends messages, or any."""
@@ -197,7 +211,10 @@ class _Builder:
                 sums = self.rng.integers(-reach, reach + 1, (steps, shape[0]))
                 table = sums.clip(BIAS_MANT_MIN, BIAS_MANT_MAX) - bias
             vth = min(int(typical * draw(st.sampled_from((0.0, 0.3, 1.0, 2.0)))), VTH_MAX)
-            du, dv = draw(st.sampled_from((4095, 4095, 0, 1024, 3000))), draw(st.sampled_from((0, 0, 128, 2048, 4095)))
+            du, dv = (
+                draw(st.sampled_from((4095, 4095, 0, 1024, 3000))),
+                draw(st.sampled_from((0, 0, 128, 2048, 2048, 4095))),
+            )
             self._append(Lif(name, shape, vth, du, dv, bias.astype(np.int16), bias_exp, 2.0**-6), 0.6)
         elif kind == "relay":
             self._append(Relay(name, shape, GRADED_BITS_MAX, 2.0**-6), typical)
@@ -332,20 +349,26 @@ def programs(
 
 @st.composite
 def frames(draw: st.DrawFn, program: Program, images: Sequence[int] = (1, 2, 3)) -> npt.NDArray[np.int32]:
-    """Input frames int32 [N, C, H, W] for ``program``; N is one of ``images``. Extremes and zeros are frequent."""
-    limit = (1 << program.input.bits) - 1
+    """Input frames for ``program``: int32 [N, C, H, W], or [N, T, C, H, W] if its input is streamed.
+
+    N is one of ``images``. Extremes, and the message nearest to zero, are frequent.
+    """
+    port = program.input
+    low, high = (np.broadcast_to(end[:, None, None], port.shape) for end in (port.low, port.high))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="pixels"))
-    kinds = [
-        draw(st.sampled_from(("random", "extreme", "highest", "lowest", "zero")))
-        for _ in range(draw(st.sampled_from(tuple(images))))
-    ]
-    shape = program.input.shape
+    count = draw(st.sampled_from(tuple(images)))
+    kinds = [draw(st.sampled_from(("random", "extreme", "highest", "lowest", "zero"))) for _ in range(count)]
 
-    def image(kind: str) -> npt.NDArray[np.int64]:
+    def image(kind: str) -> npt.NDArray[np.int32]:
         if kind == "random":
-            return rng.integers(-limit, limit + 1, shape)
+            return rng.integers(low, high + 1).astype(np.int32)
         if kind == "extreme":
-            return rng.choice([-limit, limit], shape)
-        return np.full(shape, {"highest": limit, "lowest": -limit, "zero": 0}[kind])
+            return np.where(rng.random(port.shape) < 0.5, low, high)
+        return {"highest": high, "lowest": low, "zero": np.clip(0, low, high)}[kind]
 
-    return np.stack([image(kind) for kind in kinds]).astype(np.int32)
+    if not port.streamed:
+        return np.stack([image(kind) for kind in kinds])
+    # now and then a timestep of another kind
+    return np.stack(
+        [[image(kind if rng.random() < 0.7 else "random") for _ in range(program.timesteps)] for kind in kinds]
+    )

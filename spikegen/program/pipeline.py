@@ -91,6 +91,6 @@ class Pipeline:
             ConfigError: the pipeline has none.
         """
         if role not in self.networks:
-            has = ", ".join(self.networks) or "no network"
+            has = ", ".join(self.networks) or "no networks at all"
             raise ConfigError(f"the pipeline {self.name!r} has no {role}; it has {has}")
         return self.networks[role]

@@ -1,4 +1,4 @@
-"""A saved Program for the tests of files."""
+"""A saved pipeline for the tests of files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from spikegen.program import save
-from tests.program.examples import every_primitive
+from tests.program.examples import alone, every_primitive
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A saved example."""
-    save(every_primitive(), tmp_path / "program.h5")
-    return tmp_path / "program.h5"
+    save(alone(every_primitive()), tmp_path / "pipeline.h5")
+    return tmp_path / "pipeline.h5"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spikegen.program import Conditioning, Conv, Dense, Host, Input, Lif, Program, Readout, Relay
+from spikegen.program import Conditioning, Conv, Dense, Input, Lif, Pipeline, Program, Readout, Relay, Standalone
 
 
 def every_primitive() -> Program:
@@ -35,8 +35,7 @@ def every_primitive() -> Program:
             Conv("a>y", "a", "y", weight(4, 2, 1, 1), 1, shuffle=2),
         ),
         conditioning=Conditioning(3, {"a": np.array([[0, 1], [2, 3], [-4, -5]], dtype=np.int16)}),
-        host=Host("cosine", 1234, clip_sample=False),
-        provenance={"checkpoint": "abc", "type": "not a class"},
+        ann_macs=1234,
         report={
             "type": "Lif",
             "array": {"array": "000000"},
@@ -44,6 +43,11 @@ def every_primitive() -> Program:
             "nested": {"a": []},
         },
     )
+
+
+def alone(program: Program) -> Pipeline:
+    """A pipeline of ``program`` alone."""
+    return Pipeline("alone", Standalone(), {"network": program}, {"checkpoint": "abc", "type": "not a class"})
 
 
 def changed(program: Program, name: str, /, **changes: Any) -> Program:

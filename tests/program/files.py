@@ -1,4 +1,4 @@
-"""What the tests of Program files share."""
+"""What the tests of pipeline files share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikegen.errors import ProgramFileError
 from spikegen.program import load
 
 
-def assert_same(a: Any, b: Any, where: str = "program") -> None:
+def assert_same(a: Any, b: Any, where: str = "pipeline") -> None:
     """Equality of every field, with types."""
     assert type(a) is type(b), where
     if dataclasses.is_dataclass(a):

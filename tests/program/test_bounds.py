@@ -7,7 +7,6 @@ import itertools
 
 import hypothesis.strategies as st
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 
@@ -59,8 +58,8 @@ def relayed(weight: int, exponent: int, bits: int, relay_bits: int) -> Program:
 
 def overflowing(program: Program, steps: range) -> bool:
     """Whether the reference leaves a width for the extreme frames."""
-    limit = (1 << program.input.bits) - 1
-    ends = [np.full(program.input.shape, value, dtype=np.int32) for value in (-limit, limit)]
+    port = program.input
+    ends = [np.broadcast_to(value[:, None, None], port.shape) for value in (port.low, port.high)]
     results = [reference.evaluate(program, frame, step) for frame in ends for step in steps]
     return any(result.wraps or result.clips or result.misfits for result in results)
 
@@ -84,13 +83,10 @@ def _random_messages(program: Program, name: str, rng: np.random.Generator) -> d
     node = program.nodes[name]
     if isinstance(node, Lif):
         return {index: int(rng.integers(0, 2)) for index in reference.indices(node.shape)}
-    limit = (1 << node.bits) - 1 if isinstance(node, Input) else 0
-    low, high = (-limit, limit) if limit else (int(x) for x in _outer(current_bounds(program)[name]))
-    return {index: int(rng.choice([low, 0, high])) for index in reference.indices(node.shape)}
-
-
-def _outer(interval: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> tuple[int, int]:
-    return int(interval[0].min()), int(interval[1].max())
+    assert isinstance(node, Input)
+    return {
+        index: int(rng.choice([node.low[index[0]], node.high[index[0]]])) for index in reference.indices(node.shape)
+    }
 
 
 @settings(max_examples=100)
@@ -125,6 +121,30 @@ def test_bounds_by_hand() -> None:
     assert [x.tolist() for x in bounds["out"]] == [[-9 * 240 * 2], [9 * 256 * 2]]
     # y: 2 channels of weight 1 << 1
     assert [x.tolist() for x in bounds["y"]] == [[0], [4]]
+
+
+def test_bounds_follow_the_range_of_each_input_channel() -> None:
+    program = changed(every_primitive(), "in", low=[0, -3], high=[10, -1])
+    program = changed(program, "in>a", weight=np.stack([np.full((1, 3, 3), 1), np.full((1, 3, 3), -2)]))
+    program = changed(program, "a>r", weight=np.zeros((1, 2, 2, 1)))
+    program = changed(program, "in>r", weight=np.array([1, 2]).reshape(1, 2, 1, 1))
+    bounds = current_bounds(program)
+    # 9 taps of 1 << 1 on 0..10, of -2 << 1 on -3..-1 (a tap on padding adds 0)
+    assert [x.tolist() for x in bounds["a"]] == [[0, 0], [180, 108]]
+    # 1 << 3 on 0..10 and 2 << 3 on -3..-1
+    assert [x.tolist() for x in bounds["r"]] == [[-48], [80]]
+
+
+def test_a_tighter_input_needs_no_smaller_weights() -> None:
+    program = chain(1, 0, 18)
+    assert overflow_risks(program)
+    assert overflow_risks(changed(program, "in", low=[0], high=[131071])) == []
+    assert overflow_risks(changed(program, "in", low=[0], high=[131072])) != []
+
+
+def test_bounds_of_a_binary_input() -> None:
+    program = dataclasses.replace(chain(100, 3, 4), input=Input("in", (1, 1, 1), 0, 1.0, streamed=True))
+    assert [x.tolist() for x in current_bounds(program)["n"]] == [[0], [800]]
 
 
 def test_bounds_of_groups_and_shuffles_are_per_channel() -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import example, given
 
-from spikegen.program import Conditioning, Conv, Input, Lif, Program, Readout
+from spikegen.errors import ConfigError
+from spikegen.program import (
+    Conditioning,
+    Conv,
+    ImageDiffusion,
+    Input,
+    Lif,
+    Pipeline,
+    Program,
+    Readout,
+    Standalone,
+    TokenDiffusion,
+)
 from spikegen.program.ir import neurons
 from tests.program.examples import changed, every_primitive
 
@@ -18,7 +33,7 @@ PRIMITIVES = {**Program.NODE_TYPES, **Program.PROJECTION_TYPES}
 
 def instances() -> list[Any]:
     program = every_primitive()
-    return [program, program.input, *program.populations, *program.projections, program.conditioning, program.host]
+    return [program, program.input, *program.populations, *program.projections, program.conditioning]
 
 
 def arrays() -> list[npt.NDArray[Any]]:
@@ -38,7 +53,7 @@ def test_dataclasses_are_frozen(instance: Any) -> None:
 
 
 def test_arrays_are_read_only_copies() -> None:
-    assert len(arrays()) == 11  # a bias, 2 x (weights, bias), 5 weights, a table
+    assert len(arrays()) == 13  # the input's range, a bias, 2 x (weights, bias), 5 weights, a table
     for array in arrays():
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
@@ -139,3 +154,64 @@ def test_target_shape(parameters: dict[str, Any], shape: tuple[int, int, int]) -
 
 def test_neurons() -> None:
     assert neurons(Input("in", (2, 3, 4), 1, 1.0)) == 24
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(0, 0, 1), (1, -1, 1), (4, -15, 15), (23, 1 - 2**23, 2**23 - 1)])
+def test_the_range_of_an_input_is_all_that_its_bits_hold(bits: int, low: int, high: int) -> None:
+    port = Input("in", (2, 1, 1), bits, 1.0)
+    assert (port.low.tolist(), port.high.tolist()) == ([low] * 2, [high] * 2)
+    assert port.low.dtype == port.high.dtype == np.int32
+    assert not port.low.flags.writeable
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((), 4), ((0, 1, 1), 4), ((-1, 1, 1), 4), ((10**12, 1, 1), 10**12)])
+def test_inputs_of_absurd_size_take_no_memory(shape: Any, bits: int) -> None:
+    assert Input("in", shape, bits, 1.0).low.size == 0
+
+
+def test_a_given_range_is_kept() -> None:
+    port = Input("in", (2, 1, 1), 4, 1.0, np.array([0, -3]), np.array([10, 2]), streamed=True)
+    assert (port.low.tolist(), port.high.tolist()) == ([0, -3], [10, 2])
+    with pytest.raises(ValueError, match="do not fit int32"):
+        dataclasses.replace(port, high=np.array([2**31, 0]))
+
+
+@given(
+    st.floats(-1e6, 1e6),
+    # scales down to 2^-10: smaller ones make x / scale inexact in a way that only the division itself defines
+    st.sampled_from((1.0, 0.5, 0.25, 2.0, 2.0**-10)),
+    st.integers(0, 23),
+)
+@example(0.5, 1.0, 4)
+@example(1.5, 1.0, 4)
+@example(2.5, 1.0, 4)
+@example(-0.5, 1.0, 4)
+@example(-2.5, 1.0, 4)
+@example(0.5, 1.0, 0)
+@example(1e6, 2.0**-10, 23)
+def test_quantize_rounds_half_to_even_then_clips(x: float, scale: float, bits: int) -> None:
+    # A power of two divides exactly, so Python's rational arithmetic is the reference; round() is half to even.
+    low, high = (1 - 2**bits, 2**bits - 1) if bits else (0, 1)
+    expected = max(low, min(high, round(Fraction(x) / Fraction(scale))))
+    quantized = Input("in", (1, 1, 1), bits, scale).quantize(np.array([[[x]]]))
+    assert quantized.dtype == np.int32
+    assert quantized.tolist() == [[[expected]]]
+
+
+def test_quantize_clips_each_channel_to_its_own_range() -> None:
+    port = Input("in", (2, 1, 2), 4, 0.5, np.array([0, -3]), np.array([10, -1]))
+    x = np.array([[[-9.0, 9.0]], [[-9.0, 9.0]]])
+    assert port.quantize(x).tolist() == [[[0, 10]], [[-3, -1]]]
+    assert port.quantize(np.stack([[x, x]])).shape == (1, 2, 2, 1, 2)
+
+
+def test_a_pipeline_gives_its_networks_by_role() -> None:
+    program = every_primitive()
+    pipeline = Pipeline("digits", ImageDiffusion(), {"denoiser": program})
+    assert pipeline.network("denoiser") is program
+    with pytest.raises(ConfigError, match=r"^the pipeline 'digits' has no decoder; it has denoiser$"):
+        pipeline.network("decoder")
+    with pytest.raises(ConfigError, match=r"^the pipeline 'empty' has no network; it has no networks at all$"):
+        Pipeline("empty", Standalone(), {}).network("network")
+    host = TokenDiffusion(np.eye(3), 4)
+    assert not host.codebook.flags.writeable

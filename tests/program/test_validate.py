@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spikegen.errors import ProgramError
-from spikegen.program import Conditioning, Program, Readout, validate
+from spikegen.program import Conditioning, Input, Program, Readout, validate
 from tests.program.examples import changed, every_primitive
 
 
@@ -42,7 +42,27 @@ LIMITS: list[tuple[str, str, list[Any], list[tuple[Any, str]]]] = [
     ("a", "du", [0, 4095], [(-1, "a: du is -1, allowed 0..4095"), (4096, "a: du is 4096, allowed 0..4095")]),
     ("a", "dv", [0, 4095], [(-1, "a: dv is -1, allowed 0..4095"), (4096, "a: dv is 4096, allowed 0..4095")]),
     ("a", "bias_exp", [0, 7], [(-1, "a: bias_exp is -1, allowed 0..7"), (8, "a: bias_exp is 8, allowed 0..7")]),
-    ("in", "bits", [1, 23], [(0, "in: bits is 0, allowed 1..23"), (24, "in: bits is 24, allowed 1..23")]),
+    ("in", "bits", [4, 23], [(-1, "in: bits is -1, allowed 0..23"), (24, "in: bits is 24, allowed 0..23")]),
+    (
+        "in",
+        "low",
+        [[-15, 15], [0, 0]],
+        [
+            ([-16, 0], "in: the range is -16..15, 4 bits hold +-15"),
+            ([0], "in: low and high must be 2 integers each, one per channel"),
+            ([[0, 0]], "in: low and high must be 2 integers each, one per channel"),
+        ],
+    ),
+    (
+        "in",
+        "high",
+        [[-15, 15], [0, 0]],
+        [
+            ([0, 16], "in: the range is -15..16, 4 bits hold +-15"),
+            ([0, 0, 0], "in: low and high must be 2 integers each, one per channel"),
+        ],
+    ),
+    ("in", "streamed", [True], []),
     ("r", "bits", [1, 23], [(0, "r: bits is 0, allowed 1..23"), (24, "r: bits is 24, allowed 1..23")]),
     (
         "in>a",
@@ -163,6 +183,28 @@ def test_values_outside_their_limits_are_named(name: str, field: str, value: Any
     assert problems(changed(every_primitive(), name, **{field: value})) == [message]
 
 
+def test_a_range_goes_up() -> None:
+    program = changed(every_primitive(), "in", low=[0, 6], high=[0, 5])
+    assert problems(program) == ["in: the range of channel 1 is 6..5, low must not be above high"]
+
+
+@pytest.mark.parametrize(("low", "high"), [([0, 0], [1, 0]), ([0, 1], [1, 1]), ([-1, 0], [1, 1]), ([0, 0], [1, 2])])
+def test_binary_inputs_have_no_other_range(low: list[int], high: list[int]) -> None:
+    port = Input("in", (2, 3, 3), 0, 1.0, streamed=True)
+    assert problems(dataclasses.replace(every_primitive(), input=port)) == []
+    port = dataclasses.replace(port, low=np.array(low), high=np.array(high))
+    found = f"{min(low)}..{max(high)}"
+    message = f"in: the range is {found}, binary spikes are 0..1 in every channel"
+    assert problems(dataclasses.replace(every_primitive(), input=port)) == [message]
+
+
+@pytest.mark.parametrize("macs", [-1, 2**53 + 1])
+def test_multiply_accumulates_of_the_ann(macs: int) -> None:
+    assert problems(dataclasses.replace(every_primitive(), ann_macs=2**53)) == []
+    program = dataclasses.replace(every_primitive(), ann_macs=macs)
+    assert problems(program) == [f"program: ann_macs is {macs}, allowed 0..9007199254740992"]
+
+
 @pytest.mark.parametrize(
     ("mantissas", "bad"), [([-4096, 4095], []), ([-4097, 0], [-4097]), ([-9999, 4096], [-9999, 4096])]
 )
@@ -183,6 +225,7 @@ def test_timesteps(steps: int, good: bool) -> None:
 def test_names(name: str) -> None:
     message = f"{name!r}: a name has 1 to 120 of the characters A-Z a-z 0-9 _ . : > [ ] -"
     assert problems(changed(every_primitive(), "a>y", name=name)) == [message]
+    assert problems(dataclasses.replace(every_primitive(), name=name)) == [message]
     assert problems(changed(every_primitive(), "a>y", name="A-z_0.9:>[]")) == []
     assert problems(changed(every_primitive(), "a>y", name="n" * 120)) == []
 

@@ -188,11 +188,15 @@ def test_frames_at_their_limits() -> None:
 @pytest.mark.parametrize(
     ("frames_", "message"),
     [
-        (np.full((1, 2, 3, 3), 16, dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
-        (np.full((1, 2, 3, 3), -16, dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
-        (np.full((1, 2, 3, 3), -(2**31), dtype=np.int32), r"frames must be int32 within \+-15 \(4 bits\)"),
-        (np.zeros((1, 2, 3, 3), dtype=np.int64), "frames must be int32"),
-        (np.zeros((1, 2, 3, 3)), "frames must be int32"),
+        (np.full((1, 2, 3, 3), 16, dtype=np.int32), r"frames hold 16 in channel 0 of in, which takes -15\.\.15"),
+        (np.full((1, 2, 3, 3), -16, dtype=np.int32), r"frames hold -16 in channel 0 of in, which takes -15\.\.15"),
+        (np.full((1, 2, 3, 3), -(2**31), dtype=np.int32), r"frames hold -2147483648 in channel 0 of in"),
+        (np.zeros((1, 2, 3, 3), dtype=np.int64), "frames are int64, in takes int32"),
+        (np.zeros((1, 2, 3, 3)), "frames are float64, in takes int32"),
+        (
+            np.zeros((1, 2, 2, 3, 3), dtype=np.int32),
+            r"frames have shape \(1, 2, 2, 3, 3\), in takes \(N, 2, 3, 3\), N >= 1",
+        ),
         (np.zeros((2, 3, 3), dtype=np.int32), r"frames have shape \(2, 3, 3\), in takes \(N, 2, 3, 3\), N >= 1"),
         (np.zeros((1, 3, 3, 3), dtype=np.int32), r"frames have shape \(1, 3, 3, 3\), in takes"),
         (np.zeros((0, 2, 3, 3), dtype=np.int32), r"frames have shape \(0, 2, 3, 3\), in takes"),
@@ -201,6 +205,70 @@ def test_frames_at_their_limits() -> None:
 def test_frames_that_do_not_fit_are_refused(frames_: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Simulator(every_primitive()).evaluate(frames_, 0)
+
+
+def streamed(program: Program) -> Program:
+    """``program`` with a binary spike train as its input."""
+    port = Input("in", program.input.shape, 0, 1.0, streamed=True)
+    return dataclasses.replace(program, input=port)
+
+
+@pytest.mark.parametrize(
+    ("frames_", "message"),
+    [
+        (
+            np.zeros((1, 2, 3, 3), dtype=np.int32),
+            r"frames have shape \(1, 2, 3, 3\), in takes \(N, 2, 2, 3, 3\), N >= 1",
+        ),
+        (np.zeros((1, 3, 2, 3, 3), dtype=np.int32), r"frames have shape \(1, 3, 2, 3, 3\), in takes \(N, 2, 2, 3, 3\)"),
+        (np.zeros((0, 2, 2, 3, 3), dtype=np.int32), r"frames have shape \(0, 2, 2, 3, 3\), in takes"),
+        (np.full((1, 2, 2, 3, 3), 2, dtype=np.int32), r"frames hold 2 in channel 0 of in, which takes 0\.\.1"),
+        (np.full((1, 2, 2, 3, 3), -1, dtype=np.int32), r"frames hold -1 in channel 0 of in, which takes 0\.\.1"),
+    ],
+)
+def test_streams_that_do_not_fit_are_refused(frames_: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Simulator(streamed(every_primitive())).evaluate(frames_, 0)
+
+
+def test_every_channel_has_its_own_range() -> None:
+    program = changed(every_primitive(), "in", low=[0, -3], high=[10, 2])
+    frame = np.zeros((1, 2, 3, 3), dtype=np.int32)
+    for channel, allowed in ((0, (0, 10)), (1, (-3, 2))):
+        for value in range(-15, 16):
+            frame[:, :, 1, 2] = 0
+            frame[0, channel, 1, 2] = value
+            if allowed[0] <= value <= allowed[1]:
+                Simulator(program).evaluate(frame, 0)
+                continue
+            text = rf"^frames hold {value} in channel {channel} of in, which takes {allowed[0]}\.\.{allowed[1]}$"
+            with pytest.raises(ConfigError, match=text):
+                Simulator(program).evaluate(frame, 0)
+
+
+def test_a_stream_of_one_frame_is_that_frame() -> None:
+    program = every_primitive()
+    images = np.random.default_rng(1).integers(-15, 16, (3, *program.input.shape)).astype(np.int32)
+    stream = np.repeat(images[:, None], program.timesteps, axis=1)
+    expected = Simulator(program).evaluate(images, 0, record=True)
+    found = Simulator(changed(program, "in", streamed=True)).evaluate(stream, 0, record=True)
+    assert_same_evaluation(found, expected)
+
+
+def test_a_stream_is_heard_in_its_own_order() -> None:
+    """One weight of 1 from a spike train to a readout: the readout hears the train."""
+    program = Program(
+        "wire",
+        4,
+        Input("in", (1, 1, 1), 0, 1.0, streamed=True),
+        (Readout("out", (1, 1, 1), np.ones(4), np.zeros(1)),),
+        (Dense("w", "in", "out", np.ones((1, 1), dtype=np.int8), 0),),
+    )
+    trains = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], dtype=np.int32)
+    found = Simulator(program).evaluate(trains.reshape(2, 4, 1, 1, 1), 0, record=True)
+    np.testing.assert_array_equal(found.readouts["out"].reshape(2, 4), trains)
+    np.testing.assert_array_equal(found.messages["in"].reshape(2, 4), trains)
+    assert (found.counts.events, found.counts.stored) == ({"in": 3}, {"w": 3})
 
 
 @pytest.mark.parametrize("step", [-1, 3])
