@@ -6,7 +6,7 @@ Run: python examples/sample_digits.py [folder] [images] [DDIM steps]
 import sys
 from pathlib import Path
 
-from spikegen.diffusion import make_solver
+from spikegen.diffusion import default_solver
 from spikegen.energy import MODELS, build_report
 from spikegen.lowering import export_checkpoint
 from spikegen.program import save
@@ -17,16 +17,16 @@ def main(folder: Path, images: int, steps: int) -> None:
     """Export, sample, draw, report."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    # The trained spiking U-Net becomes one integer Program: weights of 8 bits, one scale per population.
-    program = export_checkpoint("digits-unet")
-    save(program, folder / "digits.h5")
+    # The trained spiking U-Net becomes one integer Program in a pipeline: 8-bit weights, one scale per population.
+    pipeline = export_checkpoint("digits-unet")
+    save(pipeline, folder / "digits.h5")
 
     # The host walks the solver's steps; at each one all images stream through the network on Lava processes.
-    solver = make_solver("ddim", program.host.beta_schedule, program.conditioning.steps)
+    program, solver = pipeline.network("denoiser"), default_solver(pipeline)
     with open_target("lava", program, images=images) as target:
-        session = Session(program, target, solver, steps=steps, seed=0, images=images)
+        session = Session(pipeline, target, solver, steps=steps, seed=0, images=images)
         result = session.run(progress=lambda done, total: print(f"\r{done}/{total} evaluations", end="", flush=True))
-    write_png(folder / "digits.png", result.images)
+    write_png(folder / "digits.png", result.sample)
 
     # Counts are exact; energy is an estimate under a model that names its source.
     report = build_report(program, result.counts)

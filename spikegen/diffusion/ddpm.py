@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from spikegen.diffusion.epsilon import EpsilonSolver, SolverStep
 from spikegen.diffusion.schedule import FloatArray
-from spikegen.diffusion.solver import EpsilonSolver, SolverStep
 from spikegen.errors import ConfigError
 
 VARIANCES = ("fixed_small", "fixed_large")

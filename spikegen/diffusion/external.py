@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spikegen.diffusion.epsilon import GaussianSolver
 from spikegen.diffusion.schedule import FloatArray
 from spikegen.diffusion.solver import NoiseSource
 from spikegen.errors import ConfigError
@@ -25,7 +26,7 @@ def is_scheduler(candidate: Any) -> bool:
     )
 
 
-class ExternalSolver:
+class ExternalSolver(GaussianSolver):
     """A scheduler of diffusers (or of its contract) as a :class:`~spikegen.diffusion.solver.Solver`.
 
     The scheduler is copied, computes in float32 as in diffusers' pipelines, and draws its noise from one
@@ -53,7 +54,7 @@ class ExternalSolver:
                 "a Program predicts the noise: use 'epsilon'"
             )
         self._takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-        self.alphas_cumprod: FloatArray = np.asarray(scheduler.alphas_cumprod, dtype=np.float64)
+        self.alphas_cumprod = np.asarray(scheduler.alphas_cumprod, dtype=np.float64)
         self.train_steps = len(self.alphas_cumprod)
         self._read()
 
@@ -87,7 +88,7 @@ class ExternalSolver:
         scaled = self._scheduler.scale_model_input(_tensor(sample), self._label(t))
         return np.asarray(scaled.numpy(), dtype=np.float64)
 
-    def advance(self, model_output: FloatArray, t: int, sample: FloatArray, source: NoiseSource) -> FloatArray:
+    def advance(self, output: FloatArray, t: int, sample: FloatArray, source: NoiseSource) -> FloatArray:
         """The scheduler's ``step(...).prev_sample``, float64 [N, C, H, W]; timesteps must be visited in order."""
         import torch
 
@@ -95,7 +96,7 @@ class ExternalSolver:
         if self._takes_generator:
             options["generator"] = [torch.Generator().manual_seed(seed) for seed in source.seeds(len(sample))]
         with torch.no_grad():
-            result = self._scheduler.step(_tensor(model_output), self._label(t), _tensor(sample), **options)
+            result = self._scheduler.step(_tensor(output), self._label(t), _tensor(sample), **options)
         self._place += 1
         return np.asarray(result.prev_sample.numpy(), dtype=np.float64)
 

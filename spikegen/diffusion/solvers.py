@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from spikegen.diffusion.absorbing import Absorbing
 from spikegen.diffusion.ddim import DDIM
 from spikegen.diffusion.ddpm import DDPM
+from spikegen.diffusion.epsilon import GaussianSolver
 from spikegen.diffusion.external import ExternalSolver
-from spikegen.diffusion.solver import EpsilonSolver, Solver
+from spikegen.diffusion.solver import Solver
 from spikegen.errors import ConfigError
+from spikegen.program import ImageDiffusion, Pipeline, TokenDiffusion
 
 SOLVERS: dict[str, type[DDIM] | type[DDPM]] = {
     "ddim": DDIM,
@@ -21,6 +24,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+ABSORBING = "absorbing"
+ABSORBING_OPTIONS = ("temperature",)
+
+
 def make_solver(
     name: str,
     schedule: str = "linear",
@@ -31,7 +38,7 @@ def make_solver(
     eta: float | None = None,
     variance: str | None = None,
 ) -> DDIM | DDPM:
-    """The solver ``name`` for a noise schedule.
+    """The solver ``name`` of images for a noise schedule.
 
     Args:
         name: key of :data:`SOLVERS`.
@@ -48,10 +55,41 @@ def make_solver(
     if name not in SOLVERS:
         raise ConfigError(f"solver {name!r} is unknown; known are {', '.join(sorted(SOLVERS))}")
     options: dict[str, Any] = {key: value for key, value in (("eta", eta), ("variance", variance)) if value is not None}
-    foreign = [key for key in options if key not in OPTIONS[name]]
-    if foreign:
-        raise ConfigError(f"solver {name} has no option {foreign[0]}; it has {', '.join(OPTIONS[name])}")
+    _check_options(name, options, OPTIONS)
     return SOLVERS[name](schedule, train_steps, clip_sample=clip_sample, spacing=spacing, **options)
+
+
+def default_solver(pipeline: Pipeline, name: str | None = None, **options: Any) -> DDIM | DDPM | Absorbing:
+    """A solver that fits ``pipeline``: its noise schedule or its tokens are the pipeline's.
+
+    Args:
+        pipeline: what will be sampled.
+        name: images: key of :data:`SOLVERS`, default "ddim"; tokens: "absorbing", which is the default.
+        options: images: ``spacing`` and what :func:`make_solver` takes for that solver; tokens: ``temperature``. None
+            is the default of an option.
+
+    Raises:
+        ConfigError: the pipeline is not sampled, or a name, an option or a value is not one of its solver.
+    """
+    host = pipeline.host
+    given = {key: value for key, value in options.items() if value is not None}
+    if isinstance(host, TokenDiffusion):
+        _check_options(name or ABSORBING, given, {ABSORBING: ABSORBING_OPTIONS})
+        return Absorbing(len(host.codebook), host.steps, **given)
+    if not isinstance(host, ImageDiffusion):
+        raise ConfigError(f"{pipeline.name} is a {type(host).__name__}: there is no loop around it to solve")
+    name = name or "ddim"
+    _check_options(name, given, {key: (*known, "spacing") for key, known in OPTIONS.items()})
+    steps = pipeline.network("denoiser").conditioning.steps
+    return make_solver(name, host.beta_schedule, steps, clip_sample=host.clip_sample, **given)
+
+
+def _check_options(name: str, options: dict[str, Any], known: dict[str, tuple[str, ...]]) -> None:
+    if name not in known:
+        raise ConfigError(f"solver {name!r} does not fit this pipeline; its solvers are {', '.join(sorted(known))}")
+    for key in options:
+        if key not in known[name]:
+            raise ConfigError(f"solver {name} has no option {key}; it has {', '.join(known[name])}")
 
 
 def as_solver(candidate: Any) -> Solver:
@@ -60,6 +98,6 @@ def as_solver(candidate: Any) -> Solver:
     Raises:
         ConfigError: it is neither a solver nor follows the contract of diffusers' schedulers.
     """
-    if isinstance(candidate, EpsilonSolver | ExternalSolver):
+    if isinstance(candidate, GaussianSolver | Absorbing):
         return candidate
     return ExternalSolver(candidate)

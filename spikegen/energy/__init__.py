@@ -1,5 +1,7 @@
 """Exact operation counts, and joules under named, sourced models."""
 
+from spikegen.energy.generator import GeneratorCost as GeneratorCost
+from spikegen.energy.generator import generator_cost as generator_cost
 from spikegen.energy.models import MODELS as MODELS
 from spikegen.energy.models import Energy as Energy
 from spikegen.energy.models import EnergyModel as EnergyModel
@@ -7,5 +9,7 @@ from spikegen.energy.models import Price as Price
 from spikegen.energy.operations import OPERATIONS as OPERATIONS
 from spikegen.energy.operations import Operations as Operations
 from spikegen.energy.operations import count_operations as count_operations
+from spikegen.energy.report import PipelineReport as PipelineReport
 from spikegen.energy.report import Report as Report
+from spikegen.energy.report import build_pipeline_report as build_pipeline_report
 from spikegen.energy.report import build_report as build_report

@@ -15,12 +15,13 @@ from spikegen.program.ir import Node, neurons
 OPERATIONS: Mapping[str, str] = MappingProxyType(
     {
         "spikes": "nonzero messages of Lif neurons",
+        "injected_spikes": "nonzero messages of a binary input port: spikes that the host writes",
         "relay_messages": "nonzero messages of Relay neurons",
         "binary_synops": "synaptic operations of binary spikes, zero weights included",
         "binary_synops_effective": "the same through nonzero weights only",
         "graded_synops": "synaptic operations of a relay's graded messages, zero weights included",
         "graded_synops_effective": "the same through nonzero weights only",
-        "analog_macs": "synaptic operations of the input image, repeated at each timestep, zero weights included",
+        "analog_macs": "synaptic operations of a graded input, repeated at each timestep, zero weights included",
         "analog_macs_effective": "the same through nonzero weights only",
         "neuron_updates": "Lif and Relay neurons x timesteps",
         "bias_adds": "Lif neurons whose bias is not zero at that diffusion step x timesteps",
@@ -39,7 +40,8 @@ class ProjectionOperations:
         name: of the projection.
         source: name of the node it reads.
         target: name of the population it leads to.
-        kind: declared message type of the source: ``binary`` (Lif), ``graded`` (Relay) or ``analog`` (the input port).
+        kind: declared message type of the source: ``binary`` (Lif, binary input port), ``graded`` (Relay) or ``analog``
+            (graded input port).
         events: nonzero messages of the source.
         stored: synaptic operations, zero weights included.
         effective: synaptic operations through nonzero weights.
@@ -72,6 +74,7 @@ class NodeOperations:
     Attributes:
         name: of the node.
         kind: ``Input``, ``Lif``, ``Relay`` or ``Readout``.
+        binary: it sends binary spikes.
         neurons: neurons, or input lines.
         events: nonzero messages; 0 for a readout, which sends none.
         updates: neuron updates.
@@ -81,6 +84,7 @@ class NodeOperations:
 
     name: str
     kind: str
+    binary: bool
     neurons: int
     events: int
     updates: int
@@ -131,6 +135,8 @@ class Operations:
             totals["readout_adds"] += node.readout_adds
             if node.kind == "Lif":
                 totals["spikes"] += node.events
+            elif node.kind == "Input" and node.binary:
+                totals["injected_spikes"] += node.events
             elif node.kind == "Relay":
                 totals["relay_messages"] += node.events
         return totals
@@ -141,7 +147,7 @@ def count_operations(program: Program, step: int, counts: Counts) -> Operations:
 
     Args:
         program: the Program that was counted.
-        step: diffusion step, 0 .. K - 1 (row of the conditioning tables); decides which biases are zero.
+        step: diffusion step; with conditioning tables it is their row, 0 .. K - 1, and decides which biases are zero.
         counts: what a target counted there.
 
     Raises:
@@ -157,7 +163,7 @@ def count_operations(program: Program, step: int, counts: Counts) -> Operations:
 
 
 def _check(program: Program, step: int, counts: Counts) -> None:
-    if not 0 <= step < program.conditioning.steps:
+    if step < 0 or (program.conditioning.steps > 1 and step >= program.conditioning.steps):
         raise ConfigError(
             f"counts are of diffusion step {step}, {program.name} has 0..{program.conditioning.steps - 1}"
         )
@@ -181,10 +187,12 @@ def _node(program: Program, node: Node, step: int, runs: int, counts: Counts) ->
     size = neurons(node)
     biased = 0
     if isinstance(node, Lif):
-        biased = int(np.count_nonzero(program.bias_mant(node, step))) * (size // node.shape[0])
+        row = step if program.conditioning.steps > 1 else 0  # a network with one row is the same at every step
+        biased = int(np.count_nonzero(program.bias_mant(node, row))) * (size // node.shape[0])
     return NodeOperations(
         name=node.name,
         kind=type(node).__name__,
+        binary=isinstance(node, Lif | Input) and not program.message_bits(node.name),
         neurons=size,
         events=counts.events.get(node.name, 0),
         updates=runs * size if isinstance(node, Lif | Relay) else 0,
@@ -195,7 +203,8 @@ def _node(program: Program, node: Node, step: int, runs: int, counts: Counts) ->
 
 def _projection(program: Program, projection: Projection, counts: Counts) -> ProjectionOperations:
     source = program.nodes[projection.source]
-    kind = "analog" if isinstance(source, Input) else "graded" if program.message_bits(source.name) else "binary"
+    graded = "analog" if isinstance(source, Input) else "graded"
+    kind = graded if program.message_bits(source.name) else "binary"
     events = counts.events[projection.source]
     return ProjectionOperations(
         name=projection.name,

@@ -1,24 +1,27 @@
-"""The report: operations and energy per network evaluation and per sample, next to the dense ANN of the same shape."""
+"""The report: operations and energy per network evaluation and per sample, next to the dense ANN of the same shape.
+
+A :class:`Report` is of one network, a :class:`PipelineReport` of all networks that made the samples.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from spikegen.energy.models import MODELS, Energy, EnergyModel
 from spikegen.energy.operations import OPERATIONS, Operations, count_operations
 from spikegen.errors import ConfigError
-from spikegen.program import Counts, Program
-from spikegen.program.storage import digest
+from spikegen.program import Counts, Pipeline, Program, digest
 
 FORMAT = "spikegen-report"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Report:
-    """Operations of one sampling run.
+    """Operations of one network in one sampling run.
 
     One *evaluation* is one image through the network at one diffusion step (T timesteps). One *sample* is one finished
     image: as many evaluations as the run had diffusion steps.
@@ -58,7 +61,7 @@ class Report:
 
     def ann_macs(self) -> int | None:
         """MACs of the dense ANN of the same shape in one evaluation (once, not T times); None if not recorded."""
-        return self.program.host.ann_macs or None
+        return self.program.ann_macs or None
 
     def ann_energy(self, model: EnergyModel) -> float | None:
         """Energy of one evaluation of the dense ANN [pJ]; None if the model or the Program says nothing about it."""
@@ -69,13 +72,10 @@ class Report:
         """Everything as JSON-able data."""
         total = self.total
         return {
-            "format": FORMAT,
-            "schema": SCHEMA,
             "program": {"name": self.program.name, "digest": digest(self.program), "timesteps": self.program.timesteps},
             "samples": self.samples,
             "diffusion_steps": list(self.steps),
             "evaluations": self.evaluations,
-            "definitions": dict(OPERATIONS),
             "total": total.totals(),
             "per_evaluation": self.per_evaluation(),
             "per_sample": self.per_sample(),
@@ -89,9 +89,6 @@ class Report:
     def _energy(self, model: EnergyModel) -> dict[str, Any]:
         ann = self.ann_energy(model)
         return {
-            "title": model.title,
-            "prices": [asdict(price) for price in model.prices],
-            "not_billed": model.not_billed,
             "per_evaluation": _joules(model.energy(self.per_evaluation())),
             "per_sample": _joules(model.energy(self.per_sample())),
             "ann_per_evaluation_pj": ann,
@@ -99,8 +96,97 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class PipelineReport:
+    """Operations of all networks that made the samples of one run.
+
+    Attributes:
+        pipeline: what ran.
+        networks: role -> report; all of the same number of samples.
+    """
+
+    pipeline: Pipeline
+    networks: Mapping[str, Report]
+
+    @property
+    def samples(self) -> int:
+        """Images that were sampled together."""
+        return next(iter(self.networks.values())).samples
+
+    def per_sample(self) -> dict[str, float]:
+        """Mean number of each operation in one sample, over all networks."""
+        parts = [report.per_sample() for report in self.networks.values()]
+        return {name: sum(part[name] for part in parts) for name in OPERATIONS}
+
+    def ann_energy(self, model: EnergyModel) -> float | None:
+        """Energy of one sample with the dense ANNs [pJ]; None if the model or a Program says nothing about it."""
+        total = 0.0
+        for report in self.networks.values():
+            energy = report.ann_energy(model)
+            if energy is None:
+                return None
+            total += energy * len(report.steps)
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON-able data."""
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "pipeline": {"name": self.pipeline.name, "digest": digest(self.pipeline)},
+            "samples": self.samples,
+            "definitions": dict(OPERATIONS),
+            "models": {
+                name: {
+                    "title": model.title,
+                    "prices": [asdict(price) for price in model.prices],
+                    "not_billed": model.not_billed,
+                }
+                for name, model in MODELS.items()
+            },
+            "per_sample": self.per_sample(),
+            "energy": {
+                name: {
+                    "per_sample": _joules(model.energy(self.per_sample())),
+                    "ann_per_sample_pj": self.ann_energy(model),
+                }
+                for name, model in MODELS.items()
+            },
+            "networks": {role: report.to_dict() for role, report in self.networks.items()},
+        }
+
+
+def build_pipeline_report(
+    pipeline: Pipeline,
+    counts: Mapping[str, Sequence[tuple[int, Counts]]],
+    programs: Mapping[str, Program] = MappingProxyType({}),
+) -> PipelineReport:
+    """The report of a run of several networks.
+
+    Args:
+        pipeline: what ran.
+        counts: role -> (step, counts of all images there) in the order of the run. Every sample went through each of
+            these networks at each of its steps.
+        programs: role -> the Program that ran there in place of the pipeline's: a decoder with a look-up table.
+
+    Raises:
+        ConfigError: a role is unknown, counts are not of its Program, or the networks saw other numbers of images.
+    """
+    if not counts:
+        raise ConfigError("there are no counts: a report needs at least one network")
+    networks = {
+        role: build_report(programs[role] if role in programs else pipeline.network(role), steps)
+        for role, steps in counts.items()
+    }
+    samples = {role: report.samples for role, report in networks.items()}
+    if len(set(samples.values())) > 1:
+        seen = ", ".join(f"{role} {count}" for role, count in samples.items())
+        raise ConfigError(f"the networks saw different numbers of images ({seen}); one run has one number of samples")
+    return PipelineReport(pipeline, networks)
+
+
 def build_report(program: Program, counts: Sequence[tuple[int, Counts]]) -> Report:
-    """The report of a sampling run.
+    """The report of one network in a sampling run.
 
     Args:
         program: the Program that ran.

@@ -1,27 +1,30 @@
-"""The counts file: what one sampling run counted at each diffusion step, as JSON.
+"""The counts file: what one run counted in each network at each step, as JSON.
 
-``{"format": "spikegen-counts", "version": 1, "program": {"name", "digest"}, "steps": [...]}``; each step is
-``{"step", "images", "events": {node: n}, "stored": {projection: n}, "effective": {projection: n}}`` in the order in
-which the run visited the diffusion steps. The numbers are those of :class:`spikegen.program.Counts`.
+``{"format": "spikegen-counts", "version": 2, "pipeline": {"name", "digest"}, "generator": "chip" | "lookup" | null,
+"networks": {role: {"steps": [...]}}}``; each step is ``{"step", "images", "events": {node: n}, "stored":
+{projection: n}, "effective": {projection: n}}`` in the order of the run; a network outside of the loop has step 0. The
+numbers are those of :class:`spikegen.program.Counts`. ``generator`` says where the decoder's spike generator ran;
+with "lookup" the decoder is :attr:`spikegen.runtime.Lookup.program`. It is null if no decoder was counted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from spikegen.errors import RecordError
-from spikegen.program import Counts, Program, Readout
-from spikegen.program.storage import digest
+from spikegen.errors import ConfigError, RecordError
+from spikegen.program import Counts, Pipeline, Program, Readout, digest
 from spikegen.runtime.files import write_output
+from spikegen.runtime.lookup import lookup_decoder
 
-FORMAT, VERSION = "spikegen-counts", 1
+FORMAT, VERSION = "spikegen-counts", 2
 FILE_BYTES_MAX = 1 << 28
 COUNT_MAX = (1 << 63) - 1
+GENERATORS = ("chip", "lookup")
 
 StepCounts: TypeAlias = tuple[int, Counts]
 
@@ -31,40 +34,59 @@ class CountsRecord:
     """Content of a counts file.
 
     Attributes:
-        program: name of the Program.
-        digest: digest of the Program.
-        steps: (diffusion step, its counts over all images) in the order in which the steps were visited.
+        pipeline: name of the pipeline.
+        digest: digest of the pipeline.
+        generator: where the decoder's spike generator ran, "chip" or "lookup"; None if no decoder was counted.
+        networks: role -> (step, its counts over all images) in the order of the run.
     """
 
-    program: str
+    pipeline: str
     digest: str
-    steps: tuple[StepCounts, ...]
+    generator: str | None
+    networks: Mapping[str, tuple[StepCounts, ...]]
 
 
-def write_counts(path: str | os.PathLike[str], program: Program, steps: Sequence[StepCounts]) -> None:
-    """Write the counts of a run of ``program``.
+def write_counts(
+    path: str | os.PathLike[str],
+    pipeline: Pipeline,
+    networks: Mapping[str, Sequence[StepCounts]],
+    generator: str | None = None,
+) -> None:
+    """Write the counts of a run of ``pipeline``.
+
+    Args:
+        path: the file.
+        pipeline: what ran.
+        networks: role -> (step, counts) of each network that ran, see :class:`CountsRecord`.
+        generator: "chip" or "lookup" if "decoder" is among them, else None.
 
     Raises:
+        ConfigError: ``generator`` does not fit ``networks``.
         OutputError: the file cannot be written.
     """
+    try:
+        _check_generator(generator, networks)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     document = {
         "format": FORMAT,
         "version": VERSION,
-        "program": {"name": program.name, "digest": digest(program)},
-        "steps": encode_steps(steps),
+        "pipeline": {"name": pipeline.name, "digest": digest(pipeline)},
+        "generator": generator,
+        "networks": {role: {"steps": encode_steps(steps)} for role, steps in networks.items()},
     }
     write_output(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def read_counts(path: str | os.PathLike[str], program: Program | None = None) -> CountsRecord:
+def read_counts(path: str | os.PathLike[str], pipeline: Pipeline | None = None) -> CountsRecord:
     """Read and check a counts file.
 
     Args:
         path: the file.
-        program: if given, the counts must be of this very Program and name its nodes and projections.
+        pipeline: if given, the counts must be of this very pipeline and name its networks, nodes and projections.
 
     Raises:
-        RecordError: missing, too large, damaged, of another version, or of another Program.
+        RecordError: missing, too large, damaged, of another version, or of another pipeline.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,13 +102,41 @@ def read_counts(path: str | os.PathLike[str], program: Program | None = None) ->
     if document.get("version") != VERSION:
         raise RecordError(f"{path}: version is {document.get('version')!r}, this spikegen reads version {VERSION}")
     try:
-        named = document["program"]
-        record = CountsRecord(_text(named["name"]), _text(named["digest"]), decode_steps(document["steps"], program))
-    except (KeyError, TypeError, ValueError) as error:
+        name, recorded = _text(document["pipeline"]["name"]), _text(document["pipeline"]["digest"])
+    except (KeyError, TypeError) as error:
         raise RecordError(f"{path}: damaged: {error}") from error
-    if program is not None and record.digest != digest(program):
-        raise RecordError(f"{path}: these are the counts of another Program ({record.program}); sample again")
-    return record
+    if pipeline is not None and recorded != digest(pipeline):
+        raise RecordError(f"{path}: these are the counts of another pipeline ({name}); sample again")
+    try:
+        networks = _networks(document["networks"], document["generator"], pipeline)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise RecordError(f"{path}: damaged: {error}") from error
+    return CountsRecord(name, recorded, document["generator"], networks)
+
+
+def _check_generator(generator: Any, networks: Mapping[str, Any]) -> None:
+    allowed = GENERATORS if "decoder" in networks else (None,)
+    if generator not in allowed:
+        raise ValueError(
+            f"the generator is {generator!r}, expected {' or '.join(map(repr, allowed))} for counts of "
+            f"{', '.join(networks)}"
+        )
+
+
+def _networks(value: Any, generator: Any, pipeline: Pipeline | None) -> Mapping[str, tuple[StepCounts, ...]]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError("networks must be at least one network by its role")
+    _check_generator(generator, value)
+    return {role: decode_steps(item["steps"], _program(pipeline, role, generator)) for role, item in value.items()}
+
+
+def _program(pipeline: Pipeline | None, role: str, generator: Any) -> Program | None:
+    """The Program that was counted, if it is known which pipeline it belongs to."""
+    if pipeline is None:
+        return None
+    if role == "decoder" and generator == "lookup":
+        return lookup_decoder(pipeline).program
+    return pipeline.network(role)
 
 
 def encode_steps(steps: Sequence[StepCounts]) -> list[dict[str, Any]]:

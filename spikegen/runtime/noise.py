@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from spikegen.errors import ConfigError
 
 SEED_MAX = (1 << 64) - 1
-_NORMAL, _SEED = 0, 1  # the two uses of a draw have separate streams
+_NORMAL, _SEED, _UNIFORM = 0, 1, 2  # the uses of a draw have separate streams
 
 
 def check_seed(seed: int) -> int:
@@ -23,7 +25,8 @@ class ImageNoise:
 
     The generator is Philox 4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") with key
     (seed, image); the draw is the highest word of the counter, so the streams of two draws never meet. The normal
-    numbers are numpy's ziggurat; numpy may change it in a later release (NEP 19).
+    numbers are numpy's ziggurat; numpy may change it in a later release (NEP 19). The uniform numbers are made of the
+    generator's words here, and stay as they are.
 
     Args:
         seed: 0 .. 2^64 - 1.
@@ -44,6 +47,11 @@ class ImageNoise:
             np.random.Generator(self._stream(image, _NORMAL)).standard_normal(shape[1:]) for image in range(shape[0])
         ]
         return np.stack(images)
+
+    def uniform(self, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        """Uniform noise in [0, 1), float64 ``shape`` = [N, ...]: the upper 53 bits of a word, times 2^-53."""
+        words = [self._stream(image, _UNIFORM).random_raw(math.prod(shape[1:])) for image in range(shape[0])]
+        return np.asarray((np.stack(words).reshape(shape) >> np.uint64(11)) * 2.0**-53)
 
     def seeds(self, images: int) -> list[int]:
         """One seed per image, 0 .. 2^63 - 1, for generators that are not numpy's."""

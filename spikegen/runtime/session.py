@@ -1,4 +1,4 @@
-"""The denoising loop: the host's side of sampling, on any target and with any solver."""
+"""The loop: the host's side of sampling, on any target and with any solver."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikegen.diffusion import Solver, alphas_cumprod, as_solver
+from spikegen.diffusion import Sample, Solver, as_solver
 from spikegen.errors import ConfigError, RecordError
-from spikegen.program import Program, Readout, Target
-from spikegen.program.numerics import quantize_input
+from spikegen.program import Pipeline, Target, validate_pipeline
 from spikegen.program.storage import digest
 from spikegen.runtime.counts import StepCounts
+from spikegen.runtime.evaluate import evaluate_frames
 from spikegen.runtime.files import check_output
 from spikegen.runtime.noise import ImageNoise, check_seed
-from spikegen.runtime.readout import host_readout
 from spikegen.runtime.state import SessionState, load_state, save_state
 
 FloatArray = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]  # network evaluations completed, and in all
-
-# diffusers computes alpha_bar as a float32 product of up to 1000 factors, each rounded to 2^-24
-_SCHEDULE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,39 +31,42 @@ class SampleResult:
     """What a finished session made.
 
     Attributes:
-        images: float64 [N, C, H, W] in [-1, 1].
+        sample: float64 [N, C, H, W] images in [-1, 1], or int64 [N, h, w] tokens.
         counts: (diffusion step, counts over the N images) in the order of the steps.
+        trajectory: int64 [steps, N, h, w], the tokens after every step (K: mask); None for images.
     """
 
-    images: FloatArray
+    sample: Sample
     counts: tuple[StepCounts, ...]
+    trajectory: npt.NDArray[np.int64] | None = None
 
 
 class Session:
-    """One sampling run of ``images`` images.
+    """One sampling run of ``images`` images or grids of tokens with the network "denoiser" of a pipeline.
 
-    The same Program, solver, seed and image number give the same image bit for bit, whatever the target, the batch
+    The same pipeline, solver, seed and image number give the same sample bit for bit, whatever the target, the batch
     size, the number of images, and whether the run was interrupted.
 
     Args:
-        program: a Program with one readout, the predicted noise, of the shape of its input.
-        target: where ``program`` runs; the session does not close it.
+        pipeline: a valid pipeline with a denoiser.
+        target: where the denoiser runs; the session does not close it.
         solver: a solver of :mod:`spikegen.diffusion` or a scheduler of diffusers; a copy of it is used.
-        steps: solver steps, 1 .. K.
+        steps: solver steps, at least 1.
         seed: 0 .. 2^64 - 1.
         images: number of images N, at least 1.
         batch: images per call of the target, default all; never changes a result.
         state_file: where to save the state after every step; if the file exists, the run goes on from it.
 
     Raises:
-        ConfigError: a value is out of range, or Program and solver do not fit each other.
+        ConfigError: a value is out of range, or pipeline and solver do not fit each other.
+        ProgramError: the pipeline breaks a rule.
         RecordError: the state file is damaged or belongs to another run.
         OutputError: the state file cannot be written.
     """
 
     def __init__(
         self,
-        program: Program,
+        pipeline: Pipeline,
         target: Target,
         solver: Any,
         *,
@@ -79,25 +78,29 @@ class Session:
     ) -> None:
         if images < 1 or (batch is not None and batch < 1):
             raise ConfigError(f"images is {images} and batch {batch}, both must be at least 1")
-        self.program, self.target = program, target
+        validate_pipeline(pipeline)
+        self.pipeline, self.target = pipeline, target
         self.seed, self.images, self.batch = check_seed(seed), images, batch or images
-        self._readout = _single_readout(program)
         self._solver: Solver = copy.deepcopy(as_solver(solver))
-        _check_schedule(program, self._solver)
         self._solver.set_timesteps(steps)
+        self._solver.check(pipeline)
+        self.program = pipeline.network("denoiser")
+        self._readout = next(self.program.readouts())
         self._completed = 0
-        self._sample = ImageNoise(seed, 0).normal((images, *program.input.shape)) * self._solver.init_noise_sigma
+        self._sample = self._solver.initial_sample(images, self.program.input.shape, ImageNoise(seed, 0))
         self._counts: list[StepCounts] = []
         self._outputs: list[FloatArray] = []
+        self._samples: list[Sample] = []
         self._identity = {
-            "program": digest(program),
+            "pipeline": digest(pipeline),
             "solver": dict(self._solver.identity()),
             "seed": self.seed,
             "images": self.images,
         }
         self._state_file = None if state_file is None else check_output(Path(state_file))
         if self._state_file is not None and self._state_file.exists():
-            self.resume(load_state(self._state_file, self._identity, program, self._solver.remembers))
+            keeps = (self._solver.remembers, self._solver.records_samples)
+            self.resume(load_state(self._state_file, self.state(), self.program, keeps))
 
     @property
     def timesteps(self) -> npt.NDArray[np.int64]:
@@ -127,28 +130,28 @@ class Session:
         if self.done:
             raise ConfigError("the session is done: it has no further step")
         t = int(self.timesteps[self._completed])
-        seen = self._solver.scale_model_input(self._sample, t)
-        frames = quantize_input(seen, self.program.input.scale, self.program.input.bits)
-        predictions, counts = [], None
-        for start in range(0, self.images, self.batch):
-            evaluation = self.target.evaluate(frames[start : start + self.batch], step=t)
-            predictions.append(host_readout(self._readout, evaluation.readouts[self._readout.name]))
-            counts = evaluation.counts if counts is None else counts + evaluation.counts
+        frames = self.program.input.quantize(self._solver.model_input(self._sample, t))
+        before, total = self._completed * self.images, len(self.timesteps) * self.images
+
+        def finished(images: int) -> None:
             if progress is not None:
-                finished = self._completed * self.images + min(start + self.batch, self.images)
-                progress(finished, len(self.timesteps) * self.images)
-        noise = np.concatenate(predictions)
-        self._advance(noise, t)
-        if counts is not None:
-            self._counts.append((t, counts))
+                progress(before + images, total)
+
+        output, counts = evaluate_frames(
+            self.program, self.target, frames, self._solver.condition(t), self.batch, finished
+        )
+        self._advance(output, t)
+        self._counts.append((t, counts))
         if self._state_file is not None:
             save_state(self._state_file, self.state())
 
-    def _advance(self, noise: FloatArray, t: int) -> None:
-        self._sample = self._solver.advance(noise, t, self._sample, ImageNoise(self.seed, 1 + self._completed))
+    def _advance(self, output: FloatArray, t: int) -> None:
+        self._sample = self._solver.advance(output, t, self._sample, ImageNoise(self.seed, 1 + self._completed))
         self._completed += 1
         if self._solver.remembers:
-            self._outputs.append(noise)
+            self._outputs.append(output)
+        if self._solver.records_samples:
+            self._samples.append(self._sample)
 
     def run(self, progress: Progress | None = None) -> SampleResult:
         """All steps that are left.
@@ -164,20 +167,22 @@ class Session:
         return self.result()
 
     def result(self) -> SampleResult:
-        """The images, clamped to [-1, 1], and the counts of every step.
+        """The finished sample, the counts of every step, and the trajectory where the solver records it.
 
         Raises:
             ConfigError: the session is not done.
         """
         if not self.done:
             raise ConfigError(f"{self._completed} of {len(self.timesteps)} steps are completed: run the session first")
-        return SampleResult(np.clip(self._sample, -1.0, 1.0), tuple(self._counts))
+        trajectory = np.stack(self._samples) if self._solver.records_samples else None
+        return SampleResult(self._solver.finish(self._sample), tuple(self._counts), trajectory)
 
     def state(self) -> SessionState:
         """The session after its last completed step."""
-        shape = self._sample.shape
-        outputs = np.stack(self._outputs) if self._outputs else np.empty((0, *shape))
-        return SessionState(self._identity, self._completed, self._sample, tuple(self._counts), outputs)
+        answer, sample = (self.images, *self._readout.shape), self._sample
+        outputs = np.stack(self._outputs) if self._outputs else np.empty((0, *answer))
+        samples = np.stack(self._samples) if self._samples else np.empty((0, *sample.shape), sample.dtype)
+        return SessionState(self._identity, self._completed, sample, tuple(self._counts), outputs, samples)
 
     def resume(self, state: SessionState) -> None:
         """Go on from ``state``, which must be one of this very run. Call it before the first step.
@@ -192,31 +197,22 @@ class Session:
             raise RecordError("the state is of another run, or of more steps than this one has")
         if [step for step, _ in state.counts] != self.timesteps[: state.completed].tolist():
             raise RecordError("the state counts other diffusion steps than this run visits")
-        if self._solver.remembers:  # its memory is rebuilt by repeating the steps with the predictions they had
-            for t, noise in zip(self.timesteps, state.outputs, strict=False):
-                self._solver.scale_model_input(self._sample, int(t))
-                self._advance(noise, int(t))
+        self._check_samples(state)
+        if self._solver.remembers:  # its memory is rebuilt by repeating the steps with the answers they had
+            for t, output in zip(self.timesteps, state.outputs, strict=False):
+                self._solver.model_input(self._sample, int(t))
+                self._advance(output, int(t))
             if not np.array_equal(self._sample, state.sample):
                 raise RecordError("the recorded predictions do not lead to the recorded sample: the state is damaged")
         self._sample, self._completed, self._counts = state.sample, state.completed, list(state.counts)
+        self._samples = list(state.samples)
 
-
-def _single_readout(program: Program) -> Readout:
-    readouts = list(program.readouts())
-    if len(readouts) != 1:
-        raise ConfigError(f"{program.name} has {len(readouts)} readouts; sampling needs one, the predicted noise")
-    if readouts[0].shape != program.input.shape:
-        raise ConfigError(
-            f"{program.name}: readout {readouts[0].name} has shape {readouts[0].shape}, "
-            f"the predicted noise must have that of the input, {program.input.shape}"
-        )
-    return readouts[0]
-
-
-def _check_schedule(program: Program, solver: Solver) -> None:
-    """The solver must walk the schedule that the network was trained with."""
-    steps, schedule = program.conditioning.steps, program.host.beta_schedule
-    if solver.train_steps != steps:
-        raise ConfigError(f"the solver has {solver.train_steps} diffusion steps, {program.name} was made for {steps}")
-    if not np.allclose(solver.alphas_cumprod, alphas_cumprod(schedule, steps), rtol=_SCHEDULE_TOLERANCE, atol=0.0):
-        raise ConfigError(f"the solver has another noise schedule than {schedule!r}, which {program.name} was made for")
+    def _check_samples(self, state: SessionState) -> None:
+        """RecordError unless the samples of ``state`` can be those of this run."""
+        try:
+            for sample in (*state.samples, state.sample):
+                self._solver.check_sample(sample)
+        except ConfigError as error:
+            raise RecordError(f"the state holds no sample of this run: {error}") from error
+        if self._solver.records_samples and not np.array_equal(state.samples[-1], state.sample):
+            raise RecordError("the recorded samples do not end in the recorded sample: the state is damaged")

@@ -21,7 +21,7 @@ from spikegen.program import Program
 from spikegen.runtime.counts import StepCounts, decode_steps, encode_steps
 from spikegen.runtime.files import write_output
 
-FORMAT, VERSION = "spikegen-state", 1
+FORMAT, VERSION = "spikegen-state", 2
 DOCUMENT_BYTES_MAX = 1 << 28
 _UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),  # the archive
@@ -34,19 +34,22 @@ class SessionState:
     """A run after ``completed`` steps; it depends neither on the target nor on the batch size.
 
     Attributes:
-        identity: what the run is: digest of the Program, solver, seed, number of images (JSON-able values).
+        identity: what the run is: digest of the pipeline, solver, seed, number of images (JSON-able values).
         completed: steps completed.
-        sample: float64 [N, C, H, W], the sample after them.
+        sample: float64 [N, C, H, W] or int64 [N, h, w], the sample after them.
         counts: (diffusion step, counts) of each completed step.
-        outputs: float64 [completed, N, C, H, W], the predicted noise of each completed step, for solvers that
+        outputs: float64 [completed, N, C, H, W], the network's answer at each completed step, for solvers that
             remember earlier steps; [0, N, C, H, W] for the others.
+        samples: like ``sample`` with one more axis in front, [completed, ...], the sample after each completed step,
+            for solvers that record it; [0, ...] for the others.
     """
 
     identity: Mapping[str, Any]
     completed: int
-    sample: npt.NDArray[np.float64]
+    sample: npt.NDArray[Any]
     counts: tuple[StepCounts, ...]
     outputs: npt.NDArray[np.float64]
+    samples: npt.NDArray[Any]
 
 
 def save_state(path: str | os.PathLike[str], state: SessionState) -> None:
@@ -68,20 +71,21 @@ def save_state(path: str | os.PathLike[str], state: SessionState) -> None:
         document=np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8),
         sample=state.sample,
         outputs=state.outputs,
+        samples=state.samples,
     )
     write_output(path, buffer.getvalue())
 
 
 def load_state(
-    path: str | os.PathLike[str], identity: Mapping[str, Any], program: Program, remembers: bool
+    path: str | os.PathLike[str], initial: SessionState, program: Program, keeps: tuple[bool, bool]
 ) -> SessionState:
-    """Read the state of the very run that ``identity`` describes.
+    """Read the state of the very run that ``initial`` begins.
 
     Args:
         path: the state file.
-        identity: of the run that wants to go on, see :class:`SessionState`.
+        initial: of the run that wants to go on, before its first step; decides identity, shapes and types.
         program: the Program of that run.
-        remembers: its solver remembers earlier steps.
+        keeps: whether its solver remembers answers, and whether it records samples.
 
     Raises:
         RecordError: missing, damaged, or the state of another run.
@@ -92,17 +96,20 @@ def load_state(
     try:
         with zipfile.ZipFile(path) as archive:
             document = json.loads(_member(archive, "document", np.dtype(np.uint8), None).tobytes())
-            _check_identity(path, document, identity)
-            counts = decode_steps(document["counts"], program)
-            completed, shape = document["completed"], (identity["images"], *program.input.shape)
+            _check_identity(path, document, initial.identity)
+            counts, completed = decode_steps(document["counts"], program), document["completed"]
             if completed != len(counts):
                 raise ValueError(f"{completed} steps are completed, {len(counts)} are counted")
-            sample = _member(archive, "sample", np.dtype(np.float64), shape)
-            kept = completed if remembers else 0
-            outputs = _member(archive, "outputs", np.dtype(np.float64), (kept, *shape))
+            sample = _member(archive, "sample", initial.sample.dtype, initial.sample.shape)
+            outputs, samples = (
+                _member(archive, name, like.dtype, (completed if kept else 0, *like.shape[1:]))
+                for name, like, kept in zip(
+                    ("outputs", "samples"), (initial.outputs, initial.samples), keeps, strict=True
+                )
+            )
     except _UNREADABLE as error:
         raise RecordError(f"{path}: not a readable state file (truncated or damaged): {error}") from error
-    return SessionState(identity, completed, sample, counts, outputs)
+    return SessionState(initial.identity, completed, sample, counts, outputs, samples)
 
 
 def _check_identity(path: Path, document: Any, identity: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from spikegen.diffusion import Solver
+from spikegen.diffusion import Absorbing, Sample, Solver
 from spikegen.runtime.noise import ImageNoise
 
 BATCH = 250
@@ -26,11 +28,40 @@ def sample_model(
         images: N, at least 1.
         seed: 0 .. 2^64 - 1; image n depends on (seed, n) only, up to float rounding.
     """
+    return _walk(lambda x, t: model(x, torch.full((len(x),), t)), shape, solver, steps, images, seed)
+
+
+def sample_tokens(
+    model: nn.Module, solver: Absorbing, grid: tuple[int, int], *, steps: int, images: int, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Sample ``images`` grids of tokens int64 [N, h, w] with a model that predicts their logits.
+
+    Args:
+        model: ``model(x)`` in evaluation mode; ``x`` float32 [N, 2, h, w] holds the tokens (K: mask) and the diffusion
+            step, the answer [N, K, h, w] the logits.
+        solver: its timesteps are set here.
+        grid: (h, w).
+        steps: solver steps, 1 .. T_d, at most as many as there are sites.
+        images: N, at least 1.
+        seed: 0 .. 2^64 - 1; image n depends on (seed, n) only, up to float rounding.
+    """
+    return _walk(lambda x, _: model(x), (2, *grid), solver, steps, images, seed)
+
+
+def _walk(
+    predict: Callable[[Tensor, int], Tensor],
+    shape: tuple[int, int, int],
+    solver: Solver,
+    steps: int,
+    images: int,
+    seed: int,
+) -> Sample:
+    """The loop of a session, with a float model in place of the Program."""
     solver.set_timesteps(steps)
-    sample = ImageNoise(seed, 0).normal((images, *shape)) * solver.init_noise_sigma
-    for index, t in enumerate(solver.timesteps):
-        seen = torch.from_numpy(solver.scale_model_input(sample, int(t))).float()
+    sample = solver.initial_sample(images, shape, ImageNoise(seed, 0))
+    for index, t in enumerate(solver.timesteps.tolist()):
+        seen = torch.from_numpy(solver.model_input(sample, t)).float()
         with torch.no_grad():
-            noise = torch.cat([model(part, torch.full((len(part),), int(t))) for part in seen.split(BATCH)])
-        sample = solver.advance(noise.double().numpy(), int(t), sample, ImageNoise(seed, 1 + index))
-    return np.clip(sample, -1.0, 1.0)
+            output = torch.cat([predict(part, t) for part in seen.split(BATCH)])
+        sample = solver.advance(output.double().numpy(), t, sample, ImageNoise(seed, 1 + index))
+    return solver.finish(sample)
