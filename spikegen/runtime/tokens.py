@@ -71,8 +71,8 @@ def encode_images(pipeline: Pipeline, target: Target, images: FloatArray, batch:
 def nearest(codebook: FloatArray, latents: FloatArray) -> Tokens:
     """Index of the code vector nearest to each latent vector (L2), the lowest of equally near ones.
 
-    The squares of the D components are added one after another, elementwise: the result depends neither on the number of
-    images nor on a matrix product of the machine.
+    The squares of the D components are added one after another, elementwise: the result depends neither on how many
+    images there are nor on a matrix product of the machine.
 
     Args:
         codebook: float64 [K, D].

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from spikegen.diffusion import DDIM, DDPM, SOLVERS, as_solver, make_solver
-from spikegen.diffusion.solver import SPACINGS
+from spikegen.diffusion.epsilon import SPACINGS
 from spikegen.diffusion.solvers import OPTIONS
 from spikegen.errors import ConfigError
 

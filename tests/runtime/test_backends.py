@@ -12,16 +12,18 @@ from spikegen.runtime.backends import BATCH_MAX, default_batch
 from spikegen.simulator import Simulator
 from tests.runtime.programs import tiny
 
+PROGRAM = tiny().network("denoiser")
+
 
 def test_the_simulator_is_the_embedded_target() -> None:
-    assert isinstance(open_target("simulator", tiny(), images=3), Simulator)
+    assert isinstance(open_target("simulator", PROGRAM, images=3), Simulator)
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="backend 'loihi3' is unknown; known are lava, simulator"):
-        open_target("loihi3", tiny(), images=1)
+        open_target("loihi3", PROGRAM, images=1)
     with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are sparse, conv"):
-        open_target("lava", tiny(), images=1, synapses="dense")
+        open_target("lava", PROGRAM, images=1, synapses="dense")
 
 
 def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:

@@ -5,27 +5,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikegen.diffusion import make_solver
-from spikegen.errors import BackendError, ConfigError, RecordError
-from spikegen.program import Counts, Evaluation, Program
-from spikegen.program.numerics import quantize_input
+from spikegen.diffusion import Absorbing, default_solver, make_solver
+from spikegen.errors import BackendError, ConfigError, ProgramError, RecordError
+from spikegen.program import Counts, Evaluation, ImageDiffusion, Pipeline, Program
 from spikegen.runtime import SampleResult, Session, host_readout
 from spikegen.runtime.noise import ImageNoise
 from spikegen.simulator import Simulator
-from tests.runtime.programs import STEPS, small_readout, tiny
+from tests.runtime.programs import STEPS, small_readout, tiny, tiny_tokens, with_denoiser
 
 CASES: list[tuple[str, dict[str, Any]]] = [("ddim", {}), ("ddim", {"eta": 0.7}), ("ddpm", {})]
 
 
-def session(program: Program | None = None, name: str = "ddim", steps: int = 5, **options: Any) -> Session:
-    program = tiny() if program is None else program
+def session(pipeline: Pipeline | None = None, name: str = "ddim", steps: int = 5, **options: Any) -> Session:
+    pipeline = tiny() if pipeline is None else pipeline
     chosen = {key: options.pop(key) for key in ("eta", "variance") if key in options}
-    solver = make_solver(name, program.host.beta_schedule, program.conditioning.steps, **chosen)
-    return Session(program, Simulator(program), solver, steps=steps, **options)
+    solver = default_solver(pipeline, name, **chosen)
+    return Session(pipeline, Simulator(pipeline.network("denoiser")), solver, steps=steps, **options)
 
 
 def assert_same(one: SampleResult, other: SampleResult) -> None:
-    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.sample, other.sample)
     assert one.counts == other.counts
 
 
@@ -46,22 +45,21 @@ class Broken(Simulator):
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
 def test_the_loop_is_the_one_written_by_hand(name: str, options: dict[str, Any], schedule: str) -> None:
-    program = tiny(schedule=schedule)
-    result = session(program, name, steps=5, seed=3, images=2, **options).run()
+    pipeline = tiny(schedule=schedule)
+    program = pipeline.network("denoiser")
+    result = session(pipeline, name, steps=5, seed=3, images=2, **options).run()
     solver = make_solver(name, schedule, STEPS, **options)
     solver.set_timesteps(5)
     x, counts = ImageNoise(3, 0).normal((2, 1, 4, 4)), []
     for index, t in enumerate(solver.timesteps):
-        evaluation = Simulator(program).evaluate(
-            quantize_input(x, program.input.scale, program.input.bits), step=int(t)
-        )
+        evaluation = Simulator(program).evaluate(program.input.quantize(x), step=int(t))
         noise = host_readout(next(program.readouts()), evaluation.readouts["noise"])
         x = solver.step(noise, int(t), x, ImageNoise(3, 1 + index).normal(x.shape)).prev_sample
         counts.append((int(t), evaluation.counts))
     assert_same(result, SampleResult(np.clip(x, -1, 1), tuple(counts)))
-    assert result.images.dtype == np.float64
-    assert np.abs(result.images).max() <= 1.0
-    assert len(np.unique(result.images)) > 10
+    assert result.sample.dtype == np.float64
+    assert np.abs(result.sample).max() <= 1.0
+    assert len(np.unique(result.sample)) > 10
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -73,12 +71,12 @@ def test_the_batch_size_changes_nothing(name: str, options: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_an_image_does_not_depend_on_how_many_there_are(name: str, options: dict[str, Any]) -> None:
-    many = session(name=name, images=6, seed=9, **options).run().images
-    np.testing.assert_array_equal(session(name=name, images=2, seed=9, **options).run().images, many[:2])
+    many = session(name=name, images=6, seed=9, **options).run().sample
+    np.testing.assert_array_equal(session(name=name, images=2, seed=9, **options).run().sample, many[:2])
 
 
 def test_seeds_give_other_images() -> None:
-    results = {session(seed=seed).run().images.tobytes() for seed in range(5)}
+    results = {session(seed=seed).run().sample.tobytes() for seed in range(5)}
     assert len(results) == 5
 
 
@@ -118,21 +116,23 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_result(
 
 
 def test_a_target_that_fails_leaves_the_last_completed_step(tmp_path: Path) -> None:
-    program, path = tiny(), tmp_path / "run.state"
+    pipeline, path = tiny(), tmp_path / "run.state"
     solver = make_solver("ddpm", train_steps=STEPS)
-    broken = Session(program, Broken(program, 5), solver, steps=4, images=4, batch=2, state_file=path)
+    broken = Session(
+        pipeline, Broken(pipeline.network("denoiser"), 5), solver, steps=4, images=4, batch=2, state_file=path
+    )
     with pytest.raises(BackendError, match="a process ended"):
         broken.run()
     assert broken.completed == 2
-    resumed = session(program, "ddpm", 4, images=4, state_file=path)
+    resumed = session(pipeline, "ddpm", 4, images=4, state_file=path)
     assert resumed.completed == 2
-    assert_same(resumed.run(), session(program, "ddpm", 4, images=4).run())
+    assert_same(resumed.run(), session(pipeline, "ddpm", 4, images=4).run())
 
 
 def test_the_given_solver_is_not_changed() -> None:
-    program = tiny()
+    pipeline = tiny()
     solver = make_solver("ddim", train_steps=STEPS)
-    Session(program, Simulator(program), solver, steps=3).run()
+    Session(pipeline, Simulator(pipeline.network("denoiser")), solver, steps=3).run()
     assert len(solver.timesteps) == STEPS
 
 
@@ -182,28 +182,36 @@ def test_a_session_that_is_not_done_has_no_result_and_one_that_is_has_no_step() 
         run.step()
 
 
-def test_program_and_solver_must_fit() -> None:
-    program = tiny()
-    target = Simulator(program)
+def test_pipeline_and_solver_must_fit() -> None:
+    pipeline = tiny()
+    target = Simulator(pipeline.network("denoiser"))
     with pytest.raises(ConfigError, match="has 50 diffusion steps, tiny was made for 40"):
-        Session(program, target, make_solver("ddim", train_steps=50), steps=5)
+        Session(pipeline, target, make_solver("ddim", train_steps=50), steps=5)
     with pytest.raises(ConfigError, match="another noise schedule than 'linear'"):
-        Session(program, target, make_solver("ddim", "squaredcos_cap_v2", STEPS), steps=5)
-    with pytest.raises(ConfigError, match="readout noise has shape"):
-        session(small_readout())
+        Session(pipeline, target, make_solver("ddim", "squaredcos_cap_v2", STEPS), steps=5)
     with pytest.raises(ConfigError, match="int is no solver"):
-        Session(program, target, 3, steps=5)
-    unknown = dataclasses.replace(program, host=dataclasses.replace(program.host, beta_schedule="cosine"))
+        Session(pipeline, target, 3, steps=5)
+    unknown = dataclasses.replace(pipeline, host=ImageDiffusion("cosine"))
     with pytest.raises(ConfigError, match="noise schedule 'cosine' is unknown"):
         Session(unknown, target, make_solver("ddim", train_steps=STEPS), steps=5)
+    with pytest.raises(ConfigError, match="Absorbing samples tokens of a TokenDiffusion; tiny is ImageDiffusion"):
+        Session(pipeline, target, Absorbing(5, 6), steps=5)
+    tokens = tiny_tokens()
+    with pytest.raises(ConfigError, match="DDIM samples images of an ImageDiffusion; tokens is TokenDiffusion"):
+        Session(tokens, target, make_solver("ddim", train_steps=STEPS), steps=5)
+
+
+def test_a_pipeline_that_breaks_a_rule_is_refused() -> None:
+    with pytest.raises(ProgramError, match=r"noise is \(1, 2, 2\), it must be \(1, 4, 4\)"):
+        session(small_readout())
 
 
 def test_two_readouts_are_refused() -> None:
-    program = tiny()
+    program = tiny().network("denoiser")
     again = dataclasses.replace(program.populations[1], name="again")
     projection = dataclasses.replace(program.projections[1], name="hidden>again", target="again")
-    both = dataclasses.replace(
-        program, populations=(*program.populations, again), projections=(*program.projections, projection)
+    both = with_denoiser(
+        tiny(), populations=(*program.populations, again), projections=(*program.projections, projection)
     )
-    with pytest.raises(ConfigError, match="tiny has 2 readouts"):
+    with pytest.raises(ProgramError, match="it has 2 readouts, it must have one"):
         session(both)

@@ -40,6 +40,7 @@ def test_nothing_in_it_is_a_pickle(saved: Path) -> None:
             "document": "uint8",
             "sample": "float64",
             "outputs": "float64",
+            "samples": "float64",
         }
 
 
@@ -52,12 +53,12 @@ def test_truncated(saved: Path, kept: int) -> None:
 
 def test_any_altered_byte_is_noticed_or_harmless(saved: Path) -> None:
     """The archive has a checksum per array; a byte that is not covered (a date, say) may change without effect."""
-    data, whole = saved.read_bytes(), session(images=2, seed=4).run().images
+    data, whole = saved.read_bytes(), session(images=2, seed=4).run().sample
     noticed = 0
     for place in range(0, len(data), 7):
         saved.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
         try:
-            images = session(images=2, seed=4, state_file=saved).run().images
+            images = session(images=2, seed=4, state_file=saved).run().sample
         except RecordError:
             noticed += 1
         else:
@@ -90,8 +91,8 @@ def test_the_state_of_another_run(saved: Path, options: dict[str, int | str], di
     assert saved.read_bytes() == before
 
 
-def test_the_state_of_another_program(saved: Path) -> None:
-    with pytest.raises(RecordError, match="different: program"):
+def test_the_state_of_another_pipeline(saved: Path) -> None:
+    with pytest.raises(RecordError, match="different: pipeline"):
         session(tiny(size=5), images=2, seed=4, state_file=saved)
 
 
@@ -103,6 +104,7 @@ def test_the_state_of_another_program(saved: Path) -> None:
         ("sample", np.asfortranarray, "sample is float64"),
         ("sample", lambda a: a * np.nan, "NaN"),
         ("outputs", lambda a: np.zeros((2, *a.shape[1:])), "outputs is float64"),
+        ("samples", lambda a: np.zeros((2, *a.shape[1:])), "samples is float64"),
         ("document", lambda a: a.reshape(1, -1), "document is uint8"),
         ("document", lambda a: a[:-1], "not a readable state file"),
     ],
@@ -117,7 +119,7 @@ def test_arrays_of_another_kind(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("format", "other"), ("version", 2), ("completed", 1), ("completed", -2), ("counts", []), ("counts", 3),
+    [("format", "other"), ("version", 1), ("completed", 1), ("completed", -2), ("counts", []), ("counts", 3),
      ("identity", None), ("identity", {})],
 )  # fmt: skip
 def test_documents_of_another_kind(saved: Path, key: str, value: object) -> None:
