@@ -1,6 +1,6 @@
 """From a PyTorch model to a Program, one pass per file."""
 
 from spikegen.lowering.export import export_checkpoint as export_checkpoint
+from spikegen.lowering.input_format import InputFormat as InputFormat
 from spikegen.lowering.lower import lower as lower
-from spikegen.lowering.quantize import InputFormat as InputFormat
 from spikegen.lowering.retime import retime as retime

@@ -1,8 +1,7 @@
-"""A checkpoint becomes a Program."""
+"""A checkpoint becomes a pipeline."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 from collections.abc import Callable
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 
 from spikegen import __version__
-from spikegen.lowering.calibrate import noised
 from spikegen.lowering.lower import lower
-from spikegen.lowering.quantize import InputFormat
-from spikegen.models import load_checkpoint
-from spikegen.program import Program
-from spikegen.training.datasets import load_images
+from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, network_parts
+from spikegen.models import Checkpoint, SpikingUNet, load_checkpoint
+from spikegen.models.vqsvae import PIXEL_SCALE
+from spikegen.program import ImageDiffusion, Pipeline, TokenDiffusion
+from spikegen.program.pipeline import HostPart
 
 CALIBRATION_IMAGES = 8  # per diffusion step
 CALIBRATION_STEPS = 8  # spread evenly over the diffusion
@@ -24,30 +23,56 @@ CALIBRATION_STEPS = 8  # spread evenly over the diffusion
 
 def export_checkpoint(
     source: str | os.PathLike[str],
-    input_format: InputFormat | None = None,
     seed: int = 0,
     on_stage: Callable[[str], None] | None = None,
-) -> Program:
-    """The Program of a checkpoint (a shipped name or a folder), calibrated on the data set it was trained on.
+    *,
+    input_bits: int = INPUT_BITS,
+    noisy_range: float = NOISY_RANGE,
+) -> Pipeline:
+    """The pipeline of a checkpoint (a shipped name or a folder), calibrated on the data set it was trained on.
+
+    Args:
+        source: shipped name or folder.
+        seed: choice of calibration data.
+        on_stage: called with the name of each step as it starts.
+        input_bits: magnitude bits of real-valued inputs (images, code vectors).
+        noisy_range: largest magnitude of a noised image; what is larger is clipped.
 
     Raises:
         CheckpointError, LoweringError: what is wrong with the checkpoint, or cannot be lowered.
     """
     checkpoint = load_checkpoint(source)
-    config = checkpoint.model.config
-    steps = [int(t) for t in np.linspace(0, config.diffusion_steps - 1, CALIBRATION_STEPS + 1)[:-1]]
-    images = load_images(checkpoint.dataset)
-    data = noised(images, checkpoint.beta_schedule, config.diffusion_steps, steps, CALIBRATION_IMAGES, seed)
-    program = lower(
-        checkpoint.model,
-        (config.channels, config.image_size, config.image_size),
-        config.timesteps,
-        config.diffusion_steps,
-        data,
-        os.path.basename(os.path.normpath(str(source))),
-        input_format,
-        on_stage,
-    )
+    name = os.path.basename(os.path.normpath(str(source)))
+    return export_model(checkpoint, name, seed, on_stage, input_bits=input_bits, noisy_range=noisy_range)
+
+
+def export_model(
+    checkpoint: Checkpoint,
+    name: str,
+    seed: int = 0,
+    on_stage: Callable[[str], None] | None = None,
+    *,
+    input_bits: int = INPUT_BITS,
+    noisy_range: float = NOISY_RANGE,
+) -> Pipeline:
+    """The same for a checkpoint in memory."""
+    stage = on_stage or (lambda _: None)
+    shares = np.linspace(0.0, 1.0, CALIBRATION_STEPS + 1)[:-1].tolist()
+    at = diffusion_steps(checkpoint, shares)
+    parts = network_parts(checkpoint, at, CALIBRATION_IMAGES, seed, input_bits, noisy_range)
+    networks = {
+        role: lower(
+            part.model,
+            part.shape,
+            checkpoint.model.config.timesteps,
+            part.steps,
+            part.data,
+            role,
+            part.input_format,
+            lambda found, role=role: stage(f"{role}: {found}"),  # type: ignore[misc]
+        )
+        for role, part in parts.items()
+    }
     provenance = {
         "checkpoint": checkpoint.source,
         "checkpoint_digest": checkpoint.digest,
@@ -57,4 +82,12 @@ def export_checkpoint(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    return dataclasses.replace(program, provenance=provenance)
+    return Pipeline(name, _host(checkpoint), networks, provenance)
+
+
+def _host(checkpoint: Checkpoint) -> HostPart:
+    model = checkpoint.model
+    if isinstance(model, SpikingUNet):
+        return ImageDiffusion(checkpoint.beta_schedule)
+    codebook = model.autoencoder.codebook.detach().double().numpy()
+    return TokenDiffusion(codebook, model.config.diffusion_steps, PIXEL_SCALE)

@@ -32,7 +32,7 @@ class InputOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class ConvOp(Op):
-    """Correlation with ``weight`` float64 [out * shuffle^2, in / groups, kh, kw], a shuffle, plus ``bias`` float64 [out].
+    """Correlation with ``weight`` float64 [out * shuffle^2, in / groups, kh, kw], a shuffle, ``bias`` float64 [out].
 
     The shuffle is that of :func:`torch.nn.functional.pixel_shuffle`: row ``(c * shuffle + i) * shuffle + j`` of the
     weight makes the pixels ``(shuffle * y + i, shuffle * x + j)`` of channel c. ``taps`` bool [shuffle^2, kh, kw] says

@@ -30,10 +30,10 @@ from spikegen.lowering.graph import (
     Shape,
     UpsampleOp,
 )
-from spikegen.models.neuron import SpikingNeuron
 from spikegen.lowering.transposed import transposed_conv
+from spikegen.models.coding import DirectCoding
+from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout, TemporalReadout
-from spikegen.models.unet import DirectCoding
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,17 @@ def _conv_transpose2d(module: nn.ConvTranspose2d, inputs: Sequence[Op], call: Ca
     if module.padding_mode != "zeros":
         raise _refuse(call, f"padding mode {module.padding_mode!r}; use zeros")
     bias = torch.zeros(module.out_channels) if module.bias is None else module.bias
-    pairs = (_pair(value) for value in (module.stride, module.padding, module.output_padding, module.dilation))
-    return transposed_conv(call.name, inputs[0], _array(module.weight), _array(bias), *pairs, groups=module.groups)
+    return transposed_conv(
+        call.name,
+        inputs[0],
+        _array(module.weight),
+        _array(bias),
+        _pair(module.stride),
+        _pair(module.padding),
+        _pair(module.output_padding),
+        _pair(module.dilation),
+        module.groups,
+    )
 
 
 def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:

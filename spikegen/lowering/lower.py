@@ -14,7 +14,8 @@ from spikegen.lowering.calibrate import Calibration, record_spikes
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import LayerGraph, Shape
-from spikegen.lowering.quantize import InputFormat, quantize
+from spikegen.lowering.input_format import InputFormat
+from spikegen.lowering.quantize import quantize
 from spikegen.lowering.retime import retime
 from spikegen.lowering.trace import trace
 from spikegen.program import Program, validate

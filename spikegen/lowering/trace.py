@@ -76,7 +76,9 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int) -> LayerGr
 
 def _check_output(node: fx.Node, values: dict[fx.Node, Op]) -> None:
     result = node.args[0]
-    readouts = ", ".join(layer.__name__ for layer in LAYERS if isinstance(layer, type) and issubclass(layer, TemporalReadout))
+    readouts = ", ".join(
+        layer.__name__ for layer in LAYERS if isinstance(layer, type) and issubclass(layer, TemporalReadout)
+    )
     if not isinstance(result, fx.Node) or not isinstance(values.get(result), ReadoutOp):
         raise LoweringError(f"output ({result}): a model must return the value of one readout ({readouts})")
 

@@ -35,22 +35,28 @@ def transposed_conv(
 ) -> ConvOp:
     """The :class:`ConvOp` that equals :func:`torch.nn.functional.conv_transpose2d`, borders included.
 
-    Input pixel i reaches output ``y = i * stride - padding + tap * dilation``. With ``y = stride * q + phase``, output q
-    of the small grid reads, in each phase, the inputs at ``i = q + (phase + padding - tap * dilation) / stride`` for the
-    taps where that is a whole number; a pixel outside of the source is 0 on both sides.
+    Input pixel i reaches output ``y = i * stride - padding + tap * dilation``. With ``y = stride * q + phase``, pixel q
+    of the small grid reads, in each phase, the inputs ``i = q + (phase + padding - tap * dilation) / stride`` of the
+    taps for which that is a whole number; a pixel outside of the source is 0 on both sides.
 
     Args:
         name: of the operation.
         source: what it reads, (C, H, W).
         weight: float64 [in, out / groups, kh, kw], as torch keeps it.
         bias: float64 [out].
-        stride, padding, output_padding, dilation, groups: as in :class:`torch.nn.ConvTranspose2d`.
+        stride: rows, columns; they must be equal.
+        padding: rows and columns cut from each border of the output.
+        output_padding: rows and columns added at its far border.
+        dilation: of the taps.
+        groups: as in torch.
 
     Raises:
         LoweringError: the strides differ, or the output is no whole number of blocks of stride x stride pixels.
     """
     if stride[0] != stride[1]:
-        raise LoweringError(f"{name}: its strides {stride} differ; a sub-pixel shuffle has one factor, use equal strides")
+        raise LoweringError(
+            f"{name}: its strides {stride} differ; a sub-pixel shuffle has one factor, use equal strides"
+        )
     r = stride[0]
     outputs = tuple(
         (size - 1) * r - 2 * p + d * (k - 1) + extra + 1

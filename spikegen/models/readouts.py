@@ -59,4 +59,5 @@ class FusedReadout(MembraneReadout):
     def weights(self) -> Tensor:
         """See :meth:`TemporalReadout.weights`; differentiable in ``alpha``."""
         alpha = self.alpha.double()
-        return (1 - alpha) * super().weights().to(alpha.device) + alpha / self.timesteps
+        weights: Tensor = (1 - alpha) * super().weights().to(alpha.device) + alpha / self.timesteps
+        return weights
