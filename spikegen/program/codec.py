@@ -12,6 +12,7 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,7 +72,9 @@ class _Walker(ABC):
         if origin in {types.UnionType, typing.Union}:
             return self.record(value, arguments, where)
         if origin is not None:  # Mapping[str, X]
-            return {key: self.walk(item, arguments[1], f"{where}[{key}]") for key, item in _items(value, where)}
+            # in one order, because arrays are named in the order in which they are met
+            items = sorted(_items(value, where), key=itemgetter(0))
+            return {key: self.walk(item, arguments[1], f"{where}[{key}]") for key, item in items}
         if dataclasses.is_dataclass(hint):
             return self.record(value, (typing.cast(type, hint),), where)
         return _plain(value, where) if hint is Any else _leaf(value, hint, where)

@@ -7,7 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from spikegen.program import Conditioning, Conv, Dense, Input, Lif, Pipeline, Program, Readout, Relay, Standalone
+from spikegen.program import (
+    Conditioning,
+    Conv,
+    Dense,
+    ImageDiffusion,
+    Input,
+    Lif,
+    Pipeline,
+    Program,
+    Readout,
+    Relay,
+    Standalone,
+    TokenDiffusion,
+)
+from spikegen.program.ir import Shape
 
 
 def every_primitive() -> Program:
@@ -48,6 +62,34 @@ def every_primitive() -> Program:
 def alone(program: Program) -> Pipeline:
     """A pipeline of ``program`` alone."""
     return Pipeline("alone", Standalone(), {"network": program}, {"checkpoint": "abc", "type": "not a class"})
+
+
+def pointwise(name: str, port: Input, channels: int, *, patch: int = 1, shuffle: int = 1) -> Program:
+    """One projection from ``port`` to a readout of ``channels`` channels, ``patch`` pixels to one or one to many."""
+    weight = np.ones((channels * shuffle**2, port.shape[0], patch, patch), dtype=np.int8)
+    projection = Conv("w", port.name, "out", weight, 1, stride=(patch, patch), shuffle=shuffle)
+    shape: Shape = projection.target_shape(port.shape)
+    return Program(name, 2, port, (Readout("out", shape, np.ones(2), np.zeros(channels)),), (projection,))
+
+
+def image_diffusion() -> Pipeline:
+    """Diffusion of images of (1, 4, 6) pixels."""
+    denoiser = pointwise("unet", Input("image", (1, 4, 6), 8, 1 / 64), 1)
+    return Pipeline("digits", ImageDiffusion("cosine", clip_sample=False), {"denoiser": denoiser}, {"from": "abc"})
+
+
+def token_diffusion() -> Pipeline:
+    """Images of (1, 4, 6) pixels, a grid of (2, 3) sites, K = 5 codes of D = 3 numbers, T_d = 7 diffusion steps."""
+    tokens = Input("tokens", (2, 2, 3), 3, 1.0, np.array([0, 1]), np.array([5, 7]))
+    return Pipeline(
+        "tokens",
+        TokenDiffusion(np.arange(15).reshape(5, 3) / 8, 7, 0.25),
+        {
+            "encoder": pointwise("encoder", Input("image", (1, 4, 6), 7, 1 / 64), 3, patch=2),
+            "denoiser": pointwise("denoiser", tokens, 5),
+            "decoder": pointwise("decoder", Input("codes", (3, 2, 3), 7, 1 / 32), 1, shuffle=2),
+        },
+    )
 
 
 def changed(program: Program, name: str, /, **changes: Any) -> Program:

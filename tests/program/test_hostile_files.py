@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 
 from spikegen.errors import ProgramError
-from spikegen.program import Program, load, storage, validate
+from spikegen.program import Pipeline, Program, load, storage, validate_pipeline
 from spikegen.program.codec import decode, encode
-from tests.program.examples import every_primitive
+from tests.program.examples import alone, every_primitive, token_diffusion
 from tests.program.files import assert_same, refused
 from tests.strategies import programs
 
@@ -54,7 +54,7 @@ def replace_dataset(name: str, **arguments: Any) -> Callable[[h5py.File], None]:
 
 def test_signing_in_these_tests_is_right(path: Path) -> None:
     edit_document(path, lambda _: None)
-    assert_same(load(path), every_primitive())
+    assert_same(load(path), alone(every_primitive()))
 
 
 def test_an_altered_array_does_not_match_the_digest(path: Path) -> None:
@@ -74,13 +74,29 @@ def test_an_altered_document_does_not_match_the_digest(path: Path) -> None:
     refused(path, "the content does not match its digest")
 
 
-@pytest.mark.parametrize("schema", [0, 2, 999])
+@pytest.mark.parametrize("schema", [0, 1, 3, 999])
 def test_other_schema_versions(path: Path, schema: int) -> None:
     rewritten(path, lambda file: file.attrs.modify("schema", schema), sign=False)
-    refused(path, f"schema version is {schema}, this spikegen reads version 1; export it again")
+    refused(path, f"schema version is {schema}, this spikegen reads version 2; export it again")
 
 
-@pytest.mark.parametrize("schema", ["1", [1], np.bytes_("1" * 1000), np.zeros((100, 100), dtype=int), 1.0])
+def test_files_of_schema_1(path: Path) -> None:
+    """They held one Program and had another format attribute."""
+
+    def alter(file: h5py.File) -> None:
+        file.attrs.modify("format", np.bytes_("spikegen-program"))
+        file.attrs.modify("schema", 1)
+
+    rewritten(path, alter, sign=False)
+    refused(path, "schema version is 1, this spikegen reads version 2; export it again")
+
+
+def test_the_format_of_schema_1_with_another_number(path: Path) -> None:
+    rewritten(path, lambda file: file.attrs.modify("format", np.bytes_("spikegen-program")), sign=False)
+    refused(path, "schema version is ")
+
+
+@pytest.mark.parametrize("schema", ["1", [1], np.bytes_("2" * 1000), np.zeros((100, 100), dtype=int), 2.0])
 def test_schemas_that_are_no_number(path: Path, schema: Any) -> None:
     def alter(file: h5py.File) -> None:
         del file.attrs["schema"]
@@ -99,7 +115,9 @@ def test_missing_attributes(path: Path, attribute: str) -> None:
 def test_other_hdf5_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "p.h5", "w") as file:
         file["data"] = 1
-    refused(tmp_path / "p.h5", "an HDF5 file, but not a Program file (its format attribute is not 'spikegen-program')")
+    refused(
+        tmp_path / "p.h5", "an HDF5 file, but not a pipeline file (its format attribute is not 'spikegen-pipeline')"
+    )
 
 
 @pytest.mark.parametrize("name", ["document", "arrays"])
@@ -200,7 +218,7 @@ def test_huge_declarations_are_refused_before_they_are_read(
 
 
 def test_arrays_are_limited_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [array.nbytes for array in encode(every_primitive())[1].values()]
+    sizes = [array.nbytes for array in encode(alone(every_primitive()))[1].values()]
     monkeypatch.setattr(storage, "TOTAL_BYTES_MAX", sum(sizes))
     load(path)
     monkeypatch.setattr(storage, "TOTAL_BYTES_MAX", sum(sizes) - 1)
@@ -212,9 +230,10 @@ def test_arrays_are_limited_together(path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ({"data": ["text"], "dtype": h5py.string_dtype()}, "has type object"),
         ({"shape": (1,), "dtype": h5py.vlen_dtype(np.int8)}, "has type object"),
-        ({"data": np.zeros(1, dtype=[("a", "i1")])}, "expected one of int8, int16, float64"),
+        ({"data": np.zeros(1, dtype=[("a", "i1")])}, "expected one of int8, int16, int32, float64"),
         ({"data": np.zeros(2, dtype=np.int64)}, "has type int64"),
         ({"data": h5py.Empty("i2")}, "has type int16"),
+        ({"data": np.zeros(2, dtype=np.uint32)}, "has type uint32"),
     ],
 )
 def test_types_of_arrays(path: Path, arguments: dict[str, Any], message: str) -> None:
@@ -234,12 +253,12 @@ def test_a_group_in_place_of_a_dataset(path: Path) -> None:
 @pytest.mark.parametrize("dtype", [">i2", "i1"])
 def test_arrays_have_the_annotated_type(path: Path, dtype: str) -> None:
     array = np.zeros(2, dtype=dtype)
-    rewritten(path, replace_dataset("arrays/" + _array_of(every_primitive(), "Lif"), data=array), sign=True)
+    rewritten(path, replace_dataset("arrays/" + _array_of(alone(every_primitive()), "Lif"), data=array), sign=True)
     refused(path, "Lif.bias_mant must be an array of int16")
 
 
-def _array_of(program: Program, kind: str) -> str:
-    document = json.loads(encode(program)[0])
+def _array_of(pipeline: Pipeline, kind: str) -> str:
+    document = json.loads(encode(pipeline)[0])["networks"]["network"]
     return str(next(p["bias_mant"]["array"] for p in document["populations"] if p["type"] == kind))
 
 
@@ -249,7 +268,7 @@ def test_arrays_that_nothing_refers_to(path: Path) -> None:
 
 
 def _set(*keys: Any, value: Any) -> Callable[[Any], None]:
-    """Set the value at a path of keys."""
+    """Set the value at a path of keys, in the document of the only network."""
 
     def change(document: Any) -> None:
         for key in keys[:-1]:
@@ -272,7 +291,8 @@ def _drop(*keys: Any) -> Callable[[Any], None]:
     ("change", "message"),
     [
         (_set("surprise", value=1), "Program has fields"),
-        (_drop("host"), "Program has fields"),
+        (_drop("ann_macs"), "Program has fields"),
+        (_drop("input", "low"), "Input has fields"),
         (_set("populations", 0, "surprise", value=1), "Lif has fields"),
         (_drop("populations", 0, "origin"), "Lif has fields"),
         (
@@ -288,7 +308,7 @@ def _drop(*keys: Any) -> Callable[[Any], None]:
         (_drop("populations", 0, "type"), "Program.populations has type None, expected"),
         (_set("populations", value={}), "Program.populations is {}, expected a list"),
         (_set("input", "type", value="Lif"), "Program.input has type 'Lif', expected Input"),
-        (_set("type", value="Input"), "document has type 'Input', expected Program"),
+        (_set("type", value="Input"), "Pipeline.networks[network] has type 'Input', expected Program"),
         (_set("timesteps", value="2"), "Program.timesteps is '2', expected int"),
         (_set("timesteps", value=True), "Program.timesteps is True, expected int"),
         (_set("timesteps", value=2.0), "Program.timesteps is 2.0, expected int"),
@@ -300,9 +320,15 @@ def _drop(*keys: Any) -> Callable[[Any], None]:
         (_set("input", "shape", value=[2, 3, "3"]), "Input.shape is '3', expected int"),
         (_set("input", "shape", value=[10**9, 10**9, 10**9]), "at most 67108864 neurons"),
         (_set("input", "name", value=5), "Input.name is 5, expected str"),
-        (_set("host", "clip_sample", value=1), "Host.clip_sample is 1, expected bool"),
-        (_set("provenance", value=[]), "Program.provenance must be a mapping with text keys"),
-        (_set("provenance", "x", value={"type": "Lif"}), "Program.provenance[x] is {'type': 'Lif'}, expected str"),
+        (_set("input", "streamed", value=1), "Input.streamed is 1, expected bool"),
+        (_set("input", "bits", value=10**9), "in: bits is 1000000000, allowed 0..23"),
+        (_set("input", "bits", value=-1), "in: bits is -1, allowed 0..23"),
+        (_set("input", "bits", value=0), "in: the range is -15..15, binary spikes are 0..1 in every channel"),
+        (_set("input", "bits", value=3), "in: the range is -15..15, 3 bits hold +-7"),
+        (_set("input", "low", value=[-15, -15]), "Input.low must refer to an array of the file"),
+        (_set("input", "low", value=None), "Input.low must refer to an array of the file"),
+        (_set("ann_macs", value=-1), "program: ann_macs is -1, allowed 0..9007199254740992"),
+        (_set("name", value="\x1b[2J"), "a name has 1 to 120 of the characters"),
         (_set("conditioning", "tables", "a", value=[[1]]), "Conditioning.tables[a] must refer to an array of the file"),
         (
             _set("populations", 0, "bias_mant", value={"array": "999999"}),
@@ -318,14 +344,51 @@ def _drop(*keys: Any) -> Callable[[Any], None]:
         ),
         (_set("populations", 0, "vth", value=1 << 17), "a: vth is 131072, allowed 0..131071"),
         (_set("projections", 0, "padding", value=[10**9, 1]), "in>a: padding is 1000000000, allowed 0..4096"),
-        (lambda _: b"[]", "document has type [], expected Program"),
+    ],
+)
+def test_networks_against_the_dataclasses(path: Path, change: Callable[[Any], Any], message: str) -> None:
+    edit_document(path, lambda document: change(document["networks"]["network"]))
+    refused(path, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("surprise", value=1), "Pipeline has fields"),
+        (_drop("host"), "Pipeline has fields"),
+        (_set("type", value="Program"), "document has type 'Program', expected Pipeline"),
+        (_set("name", value=7), "Pipeline.name is 7, expected str"),
+        (_set("name", value="a/b"), "pipeline: 'a/b': a name has 1 to 120 of the characters"),
+        (
+            _set("host", value={}),
+            "Pipeline.host has type None, expected Standalone or ImageDiffusion or TokenDiffusion",
+        ),
+        (_set("host", "type", value="Loop"), "Pipeline.host has type 'Loop', expected Standalone or"),
+        (_set("host", "steps", value=3), "Standalone has fields ['steps'], expected []"),
+        (_set("host", value={"type": "ImageDiffusion"}), "ImageDiffusion has fields [], expected ["),
+        (
+            _set("host", value={"type": "ImageDiffusion", "beta_schedule": "linear", "clip_sample": 1}),
+            "ImageDiffusion.clip_sample is 1, expected bool",
+        ),
+        (
+            _set("host", value={"type": "TokenDiffusion", "codebook": [[1.0]], "steps": 1, "pixel_scale": 1.0}),
+            "TokenDiffusion.codebook must refer to an array of the file",
+        ),
+        (_set("networks", value=[]), "Pipeline.networks must be a mapping with text keys"),
+        (_set("networks", value={}), "nothing refers to the arrays"),
+        (_set("networks", "network", "type", value="Pipeline"), "has type 'Pipeline', expected Program"),
+        (_set("networks", "network", value=None), "Pipeline.networks[network] has type None, expected Program"),
+        (_set("networks", "second", value=7), "Pipeline.networks[second] has type 7, expected Program"),
+        (_set("provenance", value=[]), "Pipeline.provenance must be a mapping with text keys"),
+        (_set("provenance", "x", value={"type": "Lif"}), "Pipeline.provenance[x] is {'type': 'Lif'}, expected str"),
+        (lambda _: b"[]", "document has type [], expected Pipeline"),
         (lambda _: b"null", "document has type None"),
-        (lambda _: b"{", "not a readable Program file"),
-        (lambda _: b"\xff\xfe", "not a readable Program file"),
-        (lambda _: b"[" * 1_000_000, "not a readable Program file"),
-        (lambda _: b'{"a":' * 100_000, "not a readable Program file"),
-        (lambda _: b'{"type": "Program", "timesteps": NaN}', "the document holds NaN, which is not a number"),
-        (lambda _: b'{"type": "Program", "timesteps": -Infinity}', "the document holds -Infinity"),
+        (lambda _: b"{", "not a readable pipeline file"),
+        (lambda _: b"\xff\xfe", "not a readable pipeline file"),
+        (lambda _: b"[" * 1_000_000, "not a readable pipeline file"),
+        (lambda _: b'{"a":' * 100_000, "not a readable pipeline file"),
+        (lambda _: b'{"type": "Pipeline", "name": NaN}', "the document holds NaN, which is not a number"),
+        (lambda _: b'{"type": "Pipeline", "name": -Infinity}', "the document holds -Infinity"),
     ],
 )
 def test_documents_against_the_dataclasses(path: Path, change: Callable[[Any], Any], message: str) -> None:
@@ -333,20 +396,48 @@ def test_documents_against_the_dataclasses(path: Path, change: Callable[[Any], A
     refused(path, message)
 
 
-def test_all_broken_rules_of_a_file_are_reported(path: Path) -> None:
+def test_a_network_under_another_role(path: Path) -> None:
     def change(document: Any) -> None:
-        document["populations"][0]["vth"] = -1
-        document["populations"][0]["du"] = -1
+        document["networks"]["denoiser"] = document["networks"].pop("network")
 
     edit_document(path, change)
-    refused(path, "the Program has problems:\n  - a: vth is -1, allowed 0..131071\n  - a: du is -1")
+    message = refused(path, "the pipeline has no network; a Standalone pipeline has network")
+    assert "the pipeline has an unknown role 'denoiser'; a Standalone pipeline has network" in message
+
+
+def test_empty_ranges_of_an_input(path: Path) -> None:
+    """A file must say the range: an empty one is filled in, but never for a shape that no memory holds."""
+
+    def change(document: Any) -> None:
+        port = document["networks"]["network"]["input"]
+        port["shape"][0] = 10**12
+
+    def empty(file: h5py.File) -> None:
+        document = json.loads(file["document"][()].tobytes())
+        name = "arrays/" + document["networks"]["network"]["input"]["low"]["array"]
+        replace_dataset(name, shape=(0,), dtype=np.int32)(file)
+
+    rewritten(path, empty, sign=True)
+    assert load(path).network("network").input.low.tolist() == [-15, -15]
+    edit_document(path, change)
+    refused(path, "in: shape is (1000000000000, 3, 3), it must be")
+
+
+def test_all_broken_rules_of_a_file_are_reported(path: Path) -> None:
+    def change(document: Any) -> None:
+        population = document["networks"]["network"]["populations"][0]
+        population["vth"] = population["du"] = -1
+
+    edit_document(path, change)
+    refused(path, "has problems:\n  - network: a: vth is -1, allowed 0..131071\n  - network: a: du is -1")
 
 
 @settings(max_examples=50)
 @given(program=programs(max_populations=3), data=st.data())
 def test_no_document_makes_any_other_error(program: Program, data: st.DataObject) -> None:
     """Replace one random value of the document by another."""
-    document, arrays = encode(program)
+    pipeline = data.draw(st.sampled_from((alone(program), token_diffusion())))
+    document, arrays = encode(pipeline)
     tree = json.loads(document)
     spot = tree
     while True:
@@ -362,6 +453,6 @@ def test_no_document_makes_any_other_error(program: Program, data: st.DataObject
         values | st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=2)
     )
     try:
-        validate(decode(json.dumps(tree).encode(), arrays))
+        validate_pipeline(decode(json.dumps(tree).encode(), arrays))
     except (ProgramError, *storage._UNREADABLE):
         pass
