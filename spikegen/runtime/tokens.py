@@ -59,10 +59,12 @@ def encode_images(pipeline: Pipeline, target: Target, images: FloatArray, batch:
     """
     host, encoder = _tokens_host(pipeline), pipeline.network("encoder")
     images = np.asarray(images, dtype=np.float64)
-    if images.ndim != 4 or images.shape[1:] != encoder.input.shape or not len(images):
+    if images.shape[1:] != encoder.input.shape:
         raise ConfigError(f"images have shape {images.shape[1:]}, the encoder takes {encoder.input.shape}")
+    if not len(images):
+        raise ConfigError("there are no images to encode")
     if not (np.abs(images) <= 1.0).all():  # NaN is not within it
-        raise ConfigError("images have values outside -1..1")
+        raise ConfigError("images hold values outside -1..1")
     frames = encoder.input.quantize(host.pixel_scale * images)
     latents, counts = evaluate_frames(encoder, target, frames, 0, len(frames) if batch is None else batch)
     return TokenResult(nearest(host.codebook, latents), latents, counts)
@@ -116,8 +118,11 @@ def decode_tokens(
 
 
 def _check_tokens(tokens: Tokens, grid: tuple[int, ...], codes: int) -> None:
-    if tokens.ndim != 3 or tokens.shape[1:] != grid or not len(tokens) or tokens.dtype.kind not in "iu":
-        raise ConfigError(f"tokens are {tokens.dtype} {tokens.shape}, the decoder takes whole numbers (N, *{grid})")
+    if tokens.shape[1:] != grid or not len(tokens) or tokens.dtype.kind not in "iu":
+        size = ", ".join(map(str, grid))
+        raise ConfigError(
+            f"tokens are {tokens.dtype} {tokens.shape}, the decoder takes whole numbers (N, {size}), N >= 1"
+        )
     outside = np.argwhere((tokens < 0) | (tokens >= codes))
     if len(outside):
         image, *site = outside[0].tolist()

@@ -32,7 +32,9 @@ def scheduler(name: str) -> Any:
 
 def session(name: str, images: int = 3, **options: Any) -> Session:
     pipeline = tiny()
-    return Session(pipeline, Simulator(pipeline.network("denoiser")), scheduler(name), steps=8, seed=2, images=images, **options)
+    return Session(
+        pipeline, Simulator(pipeline.network("denoiser")), scheduler(name), steps=8, seed=2, images=images, **options
+    )
 
 
 def by_hand(pipeline: Pipeline, name: str) -> Any:
