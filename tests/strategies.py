@@ -82,7 +82,7 @@ class _Builder:
         self.max_size, self.min_exponent = max_size, min_exponent
         self.input = self._input(st.integers(2, min(6, max_size)))
         self.nodes: list[Node] = [self.input]
-        self.rms = {"in": max(1.0, float(np.square([self.input.low, self.input.high]).mean() / 3) ** 0.5)}
+        self.rms = {"in": max(0.5, float(np.square([self.input.low, self.input.high]).mean() / 3) ** 0.5)}
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
 

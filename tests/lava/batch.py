@@ -22,7 +22,9 @@ def main(folder: Path) -> None:
         if os.getppid() != parent:  # pytest was killed
             return
         with np.load(path) as case:
-            engine = Engine(load(path.with_suffix(".h5")), int(case["images"]), str(case["synapses"]))
+            engine = Engine(
+                load(path.with_suffix(".h5")).network("network"), int(case["images"]), str(case["synapses"])
+            )
             results = engine.run(case["frames"], int(case["step"]), record=True)
             engine.close()
         np.savez(folder / path.name.replace("case", "result"), **results)

@@ -21,12 +21,16 @@ from spikegen.program import (
 )
 
 
-def everything(timesteps: int) -> Program:
+def everything(timesteps: int, port: Input | None = None) -> Program:
     """Every feature on rectangular shapes, so that no exchange of axes, channels or signs goes unnoticed.
 
     Stride, shuffle, dilation, groups, 1x1, dense, unequal geometry per axis, exponents of 0 and more, an empty kernel,
     skips over one and several levels, two projections between the same populations, relays, leaky and non-leaky
     neurons, two readouts at different levels, conditioned and unconditioned biases.
+
+    Args:
+        timesteps: T.
+        port: another input of shape (2, 6, 4), whose range is within +-31.
     """
     rng = np.random.default_rng(3)
 
@@ -69,7 +73,9 @@ def everything(timesteps: int) -> Program:
     tables = {name: rng.integers(-40, 40, (3, channels)).astype(np.int16) for name, channels in (("a", 4), ("flat", 7))}
     conditioning = Conditioning(3, tables)
     program = retime(
-        Program("everything", timesteps, Input("in", (2, 6, 4), 5, 1 / 32), populations, projections, conditioning)
+        Program(
+            "everything", timesteps, port or Input("in", (2, 6, 4), 5, 1 / 32), populations, projections, conditioning
+        )
     )
     validate(program)
     assert overflow_risks(program) == []  # the ranges are chosen for it
@@ -97,10 +103,11 @@ def tiny(timesteps: int = 4) -> Program:
 
 
 def frames(program: Program, images: int, seed: int = 0) -> npt.NDArray[np.int32]:
-    """Random images over the whole range of the input."""
-    limit = (1 << program.input.bits) - 1
-    shape = (images, *program.input.shape)
-    return np.random.default_rng(seed).integers(-limit, limit + 1, shape).astype(np.int32)
+    """Random images, or streams of them, over the whole range of the input."""
+    port = program.input
+    shape = (images, program.timesteps, *port.shape) if port.streamed else (images, *port.shape)
+    low, high = port.low[:, None, None], port.high[:, None, None]
+    return np.random.default_rng(seed).integers(low, high + 1, shape).astype(np.int32)
 
 
 def assert_equal(found: Evaluation, expected: Evaluation) -> None:

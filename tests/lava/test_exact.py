@@ -9,6 +9,8 @@ import pytest
 
 from spikegen.errors import ConfigError
 from spikegen.exporters.lava import LavaTarget
+from spikegen.exporters.lava.target import SYNAPSES
+from spikegen.program import Input
 from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal, everything, frames
 
@@ -33,6 +35,30 @@ def test_evaluations_in_a_row_equal_the_simulator(target: LavaTarget) -> None:
         assert_equal(
             target.evaluate(images_of_run, step, record=record), simulator.evaluate(images_of_run, step, record=record)
         )
+
+
+PORTS = {
+    "binary stream": Input("in", (2, 6, 4), 0, 1.0, streamed=True),
+    "graded stream": Input("in", (2, 6, 4), 5, 1 / 32, np.array([0, -31]), np.array([20, 3]), streamed=True),
+    "binary": Input("in", (2, 6, 4), 0, 1.0),
+}
+
+
+@pytest.mark.parametrize("synapses", SYNAPSES)
+@pytest.mark.parametrize("kind", list(PORTS))
+def test_every_kind_of_input_equals_the_simulator(kind: str, synapses: str) -> None:
+    """Several runs; a stream of a run that is not full is followed by silence."""
+    program = everything(4, PORTS[kind])
+    simulator = Simulator(program)
+    with LavaTarget(program, images=IMAGES, synapses=synapses, timeout=60) as built:
+        for index, images in enumerate((IMAGES, 1, 2 * IMAGES - 1)):
+            sent = frames(program, images, seed=index)
+            expected = simulator.evaluate(sent, 0, record=True)
+            assert_equal(built.evaluate(sent, 0, record=True), expected)
+        with pytest.raises(ConfigError, match=r"^frames hold 32 in channel 0 of in, which takes 0\.\."):
+            built.evaluate(np.full_like(sent, 32), 0)
+    if PORTS[kind].streamed:
+        assert (expected.messages["in"][:, 1:] != expected.messages["in"][:, :-1]).any()
 
 
 def test_the_network_is_lively(target: LavaTarget) -> None:

@@ -43,6 +43,16 @@ def test_source_columns_and_sink_columns_are_inverse() -> None:
     np.testing.assert_array_equal(back, np.repeat(frames[:, None], 2, axis=1))
 
 
+def test_a_stream_fills_a_column_per_step() -> None:
+    schedule = Schedule(timesteps=2, images=3, depth=4)
+    frames = np.arange(2 * 2 * 5 * 3 * 4, dtype=np.int32).reshape(2, 2, 5, 3, 4)
+    columns = schedule.columns(frames)
+    assert columns.shape == (4, 3, 5, schedule.period)
+    assert not columns[..., 4:].any()
+    np.testing.assert_array_equal(columns[..., 2].T, frames[1, 0])
+    np.testing.assert_array_equal(schedule.images_of(columns, 0, 2), frames)
+
+
 @given(st.integers(1, 200), st.integers(0, 23), st.integers(0, 2**32 - 1))
 def test_packing_keeps_every_message(neurons: int, bits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

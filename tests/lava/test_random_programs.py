@@ -18,7 +18,7 @@ from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.supervisor import end_session
 from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.exporters.lava.target import SYNAPSES, evaluation
-from spikegen.program import Lif, Program, Relay, save
+from spikegen.program import Lif, Pipeline, Program, Relay, Standalone, save
 from spikegen.program.ir import neurons
 from spikegen.program.storage import digest
 from spikegen.simulator import Simulator
@@ -69,6 +69,12 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     assert {case.program.timesteps for case in cases} == {1, 2, 4, 8}
     kinds = {type(node) for case in cases for node in case.program.populations}
     assert {Lif, Relay} <= kinds
+    inputs = [case.program.input for case in cases]
+    for synapses in range(len(SYNAPSES)):  # each form of the synapses gets every kind of input
+        kinds_of_input = {(port.bits > 0, port.streamed) for port in inputs[synapses :: len(SYNAPSES)]}
+        assert kinds_of_input == {(True, False), (True, True), (False, False), (False, True)}
+    assert any(port.low.max() > -port.high.max() for port in inputs if port.bits)
+    assert any(isinstance(p, Lif) and p.dv == 2048 for case in cases for p in case.program.populations)
     assert any(p.delay for case in cases for p in case.program.projections)
     assert any(getattr(p, "shuffle", 1) > 1 for case in cases for p in case.program.projections)
 
@@ -77,7 +83,7 @@ def test_random_programs_equal_the_simulator(cases: list[Case], tmp_path: Path) 
     """Both forms of the synapses in turn."""
     for index, case in enumerate(cases):
         path = tmp_path / f"case-{index:03d}"
-        save(case.program, path.with_suffix(".h5"))
+        save(Pipeline("case", Standalone(), {"network": case.program}), path.with_suffix(".h5"))
         synapses = SYNAPSES[index % 2]
         np.savez(path.with_suffix(".npz"), images=IMAGES, synapses=synapses, frames=case.frames, step=case.step)
     run_batch(tmp_path)

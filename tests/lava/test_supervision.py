@@ -19,7 +19,7 @@ from spikegen.errors import BackendError
 from spikegen.exporters.lava import LavaTarget
 from spikegen.exporters.lava.supervisor import Supervisor, session_members
 from spikegen.exporters.lava.wire import SHARED_MEMORY
-from spikegen.program import save
+from spikegen.program import Pipeline, Standalone, save
 from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal, frames, tiny
 
@@ -163,7 +163,7 @@ import sys
 import numpy as np
 from spikegen.exporters.lava import LavaTarget
 from spikegen.program import load
-program = load(sys.argv[1])
+program = load(sys.argv[1]).network("network")
 target = LavaTarget(program, images=1000, timeout=60)
 print(target.supervisor.pid, target.supervisor._workspace, flush=True)
 if sys.stdin.readline() == "run\\n":
@@ -174,7 +174,7 @@ if sys.stdin.readline() == "run\\n":
 @pytest.mark.parametrize("how", ["killed", "killed in mid-run", "forgetful"])
 def test_a_parent_that_disappears_leaves_nothing(how: str, tmp_path: Path) -> None:
     """Killed with SIGKILL, or ended without close()."""
-    save(PROGRAM, tmp_path / "tiny.h5")
+    save(Pipeline("tiny", Standalone(), {"network": PROGRAM}), tmp_path / "tiny.h5")
     arguments = [sys.executable, "-c", PARENT, str(tmp_path / "tiny.h5")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
