@@ -10,7 +10,7 @@ import pytest
 
 from spikegen.energy import MODELS, OPERATIONS, Report, build_report, count_operations
 from spikegen.errors import ConfigError
-from spikegen.program import Conditioning, Conv, Counts, Dense, Host, Input, Lif, Program, Readout, Relay, validate
+from spikegen.program import Conditioning, Conv, Counts, Dense, Input, Lif, Program, Readout, Relay, validate
 from spikegen.simulator import Simulator
 
 IMAGES = 3
@@ -29,6 +29,7 @@ EXPECTED = {
     "neuron_updates": 16,  # (4 of a + 4 of r) x 2 timesteps
     "bias_adds": 0,  # the bias of a is 0 at diffusion step 0
     "spikes": 4,
+    "injected_spikes": 0,  # the input is graded
     "relay_messages": 8,
     "delayed_messages": 4,  # a>out waits one timestep for r: 4 x 1
     "readout_adds": 2,  # 1 output x 2 timesteps
@@ -55,7 +56,7 @@ def program() -> Program:
             Dense("a>out", "a", "out", np.ones((1, 4), dtype=np.int8), exponent=0, delay=1),
         ),
         conditioning=Conditioning(2, {"a": np.array([[0], [-1]], dtype=np.int16)}),
-        host=Host(ann_macs=100),
+        ann_macs=100,
     )
     validate(found)
     return found
@@ -160,7 +161,7 @@ def test_the_report_as_json(run: Report) -> None:
 
 
 def test_a_program_that_does_not_record_the_ann_says_so(program: Program, run: Report) -> None:
-    silent = dataclasses.replace(run, program=dataclasses.replace(program, host=Host()))
+    silent = dataclasses.replace(run, program=dataclasses.replace(program, ann_macs=0))
     assert silent.ann_macs() is None
     assert silent.to_dict()["energy"]["horowitz45_fp32"]["ann_per_evaluation_pj"] is None
 

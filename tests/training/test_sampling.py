@@ -1,0 +1,67 @@
+"""Float models sampled with the very randomness of a session."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikegen.diffusion import Absorbing, default_solver, make_solver
+from spikegen.errors import ConfigError
+from spikegen.program import Program
+from spikegen.runtime import Session, host_readout
+from spikegen.simulator import Simulator
+from spikegen.training import sampling
+from spikegen.training.sampling import sample_model, sample_tokens
+from tests.runtime.programs import GRID, tiny, tiny_tokens
+
+
+class OfProgram(nn.Module):
+    """A Program as a torch module."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program, self.target = program, Simulator(program)
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        frames = self.program.input.quantize(x.double().numpy())
+        currents = self.target.evaluate(frames, 0 if t is None else int(t[0])).readouts
+        readout = next(self.program.readouts())
+        return torch.from_numpy(host_readout(readout, currents[readout.name]))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_tokens_are_those_of_a_session(steps: int, temperature: float) -> None:
+    pipeline = tiny_tokens()
+    program = pipeline.network("denoiser")
+    solver = default_solver(pipeline, temperature=temperature)
+    assert isinstance(solver, Absorbing)
+    expected = Session(pipeline, Simulator(program), solver, steps=steps, images=9, seed=3).run().sample
+    found = sample_tokens(OfProgram(program), solver, GRID, steps=steps, images=9, seed=3)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_images_are_those_of_a_session() -> None:
+    pipeline = tiny()
+    program, solver = pipeline.network("denoiser"), make_solver("ddpm", train_steps=40)
+    expected = Session(pipeline, Simulator(program), solver, steps=4, images=3, seed=3).run().sample
+    found = sample_model(OfProgram(program), (1, 4, 4), solver, steps=4, images=3, seed=3)
+    # the float model sees the sample in float32, which may move a pixel to the next message of the port
+    assert np.abs(found - expected).max() < 0.2
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_tokens_depend_on_seed_and_number_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tiny_tokens()
+    model, solver = OfProgram(pipeline.network("denoiser")), Absorbing(5, 6)
+    five = sample_tokens(model, solver, GRID, steps=5, images=5, seed=1)
+    np.testing.assert_array_equal(sample_tokens(model, solver, GRID, steps=5, images=2, seed=1), five[:2])
+    monkeypatch.setattr(sampling, "BATCH", 2)
+    np.testing.assert_array_equal(sample_tokens(model, solver, GRID, steps=5, images=5, seed=1), five)
+    assert not np.array_equal(sample_tokens(model, solver, GRID, steps=5, images=5, seed=2), five)
+
+
+def test_more_steps_than_sites_are_refused() -> None:
+    with pytest.raises(ConfigError, match="6 steps are more steps than the 4 sites"):
+        sample_tokens(nn.Identity(), Absorbing(5, 6), (2, 2), steps=6, images=1)
