@@ -111,7 +111,7 @@ def test_a_binary_input_costs_binary_operations(bits: int, kind: str, operation:
         "port",
         2,
         Input("in", (1, 1, 2), bits, 1.0, streamed=True),
-        (Lif("a", (1, 1, 2), 1, 4095, 0, np.zeros(1), 0), Readout("y", (1, 1, 2), np.ones(2), np.zeros(1))),
+        (Lif("a", (1, 1, 2), 1, 4095, 0, np.zeros(1, np.int16), 0), Readout("y", (1, 1, 2), np.ones(2), np.zeros(1))),
         (
             Conv("in>a", "in", "a", np.full((1, 1, 1, 1), 2), 0),
             Conv("a>y", "a", "y", np.full((1, 1, 1, 1), 2), 0),

@@ -20,6 +20,7 @@ from spikegen.program import (
     Lif,
     Pipeline,
     Program,
+    Projection,
     Readout,
     Relay,
     TokenDiffusion,
@@ -47,19 +48,24 @@ def decoders(draw: st.DrawFn) -> Pipeline:
     big = (2, h * shuffle, w * shuffle)
 
     def conv(source: str, target: str, *shape: int, **geometry: Any) -> Conv:
-        return Conv(f"{source}>{target}", source, target, rng.integers(-60, 60, shape), 1, **geometry)
+        weight = rng.integers(-60, 60, shape).astype(np.int8)
+        return Conv(f"{source}>{target}", source, target, weight, 1, **geometry)
 
     def lif(name: str, shape: tuple[int, int, int], vth: int) -> Lif:
         du, dv = draw(st.sampled_from((4095, 1000))), draw(st.sampled_from((0, 2047, 4095)))
-        return Lif(name, shape, vth, du, dv, rng.integers(-30, 30, shape[0]), 4)
+        return Lif(name, shape, vth, du, dv, rng.integers(-30, 30, shape[0]).astype(np.int16), 4)
+
+    def table(width: int) -> npt.NDArray[np.int16]:
+        return rng.integers(-9, 9, (1, width)).astype(np.int16)
 
     relayed, skip = draw(st.booleans(), label="relay"), draw(st.booleans(), label="skip")
-    projections = [
+    direct = rng.integers(-9, 9, (h * w * shuffle**2, channels * h * w)).astype(np.int8)
+    projections: list[Projection] = [
         conv("code", "generator", channels, size // groups, 1, 1, groups=groups),
         conv("generator", "a", 2 * shuffle**2, channels, 3, 3, padding=(1, 1), shuffle=shuffle),
         conv("a", "b", 2, 2, 3, 3, padding=(1, 1)),
         conv("b", "pixel", 1, 2, 1, 1),
-        Dense("generator>pixel", "generator", "pixel", rng.integers(-9, 9, (h * w * shuffle**2, channels * h * w)), 1),
+        Dense("generator>pixel", "generator", "pixel", direct, 1),
     ]
     if skip:
         projections.append(conv("generator", "b", 2 * shuffle**2, channels, 1, 1, shuffle=shuffle))
@@ -75,7 +81,7 @@ def decoders(draw: st.DrawFn) -> Pipeline:
                 Readout("pixel", (1, *big[1:]), 0.8 ** np.arange(steps)[::-1], np.zeros(1), 1 / 500),
             ),
             tuple(projections),
-            Conditioning(1, {name: rng.integers(-9, 9, (1, n)) for name, n in (("generator", channels), ("a", 2))}),
+            Conditioning(1, {"generator": table(channels), "a": table(2)}),
             ann_macs=1_000_000,
         )
     )
@@ -166,7 +172,7 @@ def test_the_conditioning_of_the_generator_is_in_its_patterns() -> None:
 
 DECODER = tiny_tokens().network("decoder")
 FIRST = DECODER.projections[0]
-ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1)), 1, shuffle=2, delay=1)
+ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1), np.int8), 1, shuffle=2, delay=1)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +185,10 @@ ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1)), 1, shuffle=2, de
         (
             dataclasses.replace(
                 DECODER,
-                projections=(Dense(FIRST.name, "code", "generator", np.ones((18, 18)), 1), *DECODER.projections[1:]),
+                projections=(
+                    Dense(FIRST.name, "code", "generator", np.ones((18, 18), np.int8), 1),
+                    *DECODER.projections[1:],
+                ),
             ),
             "code>generator is no Conv",
         ),

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spikegen.diffusion import default_solver
+from spikegen.diffusion import Absorbing, default_solver
 from spikegen.errors import ConfigError, RecordError
-from spikegen.program import Evaluation, Pipeline
+from spikegen.program import Evaluation, Pipeline, TokenDiffusion
 from spikegen.runtime import SampleResult, Session, host_readout
 from spikegen.runtime.noise import ImageNoise
 from spikegen.simulator import Simulator
@@ -38,14 +38,14 @@ def assert_same(one: SampleResult, other: SampleResult) -> None:
 def test_the_loop_is_the_one_written_by_hand(steps: int) -> None:
     result = session(steps=steps, images=3, seed=5, temperature=0.65).run()
     program = PIPELINE.network("denoiser")
-    solver = default_solver(PIPELINE, temperature=0.65)
+    solver = Absorbing(5, 6, 0.65)
     solver.set_timesteps(steps)
     tokens, counts, trajectory = np.full((3, *GRID), CODES), [], []
     for index, t in enumerate(solver.timesteps.tolist()):
         frames = np.stack([tokens, np.full_like(tokens, t)], axis=1).astype(np.int32)
         evaluation = Simulator(program).evaluate(frames, step=0)
         logits = host_readout(next(program.readouts()), evaluation.readouts["logits"])
-        tokens = solver.step(logits, t, tokens, ImageNoise(5, 1 + index).uniform((3, 2, *GRID)))  # type: ignore[union-attr,assignment,arg-type]
+        tokens = solver.step(logits, t, tokens, ImageNoise(5, 1 + index).uniform((3, 2, *GRID)))
         counts.append((t, evaluation.counts))
         trajectory.append(tokens)
     assert_same(result, SampleResult(tokens, tuple(counts), np.stack(trajectory)))
@@ -201,6 +201,7 @@ def test_more_steps_than_sites_or_diffusion_steps_are_refused() -> None:
 
 
 def test_a_pipeline_with_another_codebook_is_another_run(saved: Path) -> None:
-    host = dataclasses.replace(PIPELINE.host, codebook=PIPELINE.host.codebook + 1)  # type: ignore[union-attr,type-var]
+    assert isinstance(PIPELINE.host, TokenDiffusion)
+    host = dataclasses.replace(PIPELINE.host, codebook=PIPELINE.host.codebook + 1)
     with pytest.raises(RecordError, match="different: pipeline"):
         session(dataclasses.replace(PIPELINE, host=host), images=2, seed=4, state_file=saved)
