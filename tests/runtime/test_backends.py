@@ -36,7 +36,10 @@ def test_default_batches_are_equal_parts() -> None:
 
 
 def test_the_runtime_needs_neither_torch_nor_lava() -> None:
-    script = "import sys, spikegen.runtime, spikegen.diffusion, spikegen.energy; print([m for m in ('torch', 'lava') if m in sys.modules])"
+    script = (
+        "import sys, spikegen.runtime, spikegen.diffusion, spikegen.energy; "
+        "print([m for m in ('torch', 'lava') if m in sys.modules])"
+    )
     root = Path(spikegen.__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout.strip() == "[]"
