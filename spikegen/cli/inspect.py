@@ -1,38 +1,61 @@
-"""`spikegen inspect`: what a Program consists of and how it was made. Needs neither torch nor Lava."""
+"""`spikegen inspect`: what a pipeline consists of and how it was made. Needs neither torch nor Lava."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._program import read_program
+from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
-    from spikegen.program import Program
+    from rich.console import Console
+
+    from spikegen.program import Pipeline, Program
 
 
 @click.command()
-@click.argument("source", metavar="PROGRAM")
+@click.argument("source", metavar="PIPELINE")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(source: str, as_json: bool) -> None:
-    """Show the populations, projections, relay decisions and quantisation of PROGRAM."""
+    """Show the networks of PIPELINE: populations, projections, relay decisions and quantisation."""
     from rich.console import Console
 
-    summary = describe(read_program(source, Console(stderr=True, highlight=False).print))
+    summary = describe(read_pipeline(source, Console(stderr=True, highlight=False).print))
     if as_json:
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         _print(summary)
 
 
-def describe(program: Program) -> dict[str, Any]:
+def describe(pipeline: Pipeline) -> dict[str, Any]:
     """Everything that ``spikegen inspect`` shows, as JSON-able values."""
+    from spikegen.program.storage import digest
+
+    return {
+        "name": pipeline.name,
+        "digest": digest(pipeline),
+        "host": _describe_host(pipeline),
+        "networks": {role: _describe_network(program) for role, program in pipeline.networks.items()},
+        "provenance": dict(pipeline.provenance),
+    }
+
+
+def _describe_host(pipeline: Pipeline) -> dict[str, Any]:
+    """The host's part; arrays by their shape."""
+    import numpy as np
+
+    values = {field.name: getattr(pipeline.host, field.name) for field in dataclasses.fields(pipeline.host)}
+    shown = {name: list(value.shape) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    return {"type": type(pipeline.host).__name__, **shown}
+
+
+def _describe_network(program: Program) -> dict[str, Any]:
     from spikegen.program import Conv, Lif, Readout, overflow_risks
     from spikegen.program.counting import fan_out
     from spikegen.program.ir import neurons
-    from spikegen.program.storage import digest
 
     errors = {row["population"]: row["relative_error"] for row in program.report.get("quantisation", [])}
     nodes = [
@@ -70,26 +93,35 @@ def describe(program: Program) -> dict[str, Any]:
         for p in program.projections
     ]
     return {
-        "name": program.name,
-        "digest": digest(program),
         "timesteps": program.timesteps,
         "depth": program.depth,
-        "diffusion_steps": program.conditioning.steps,
-        "beta_schedule": program.host.beta_schedule,
-        "ann_macs": program.host.ann_macs,
+        "conditioning_steps": program.conditioning.steps,
+        "ann_macs": program.ann_macs,
         "overflow_risks": overflow_risks(program),
         "populations": nodes,
         "projections": projections,
         "streams": list(program.report.get("streams", [])),
-        "provenance": dict(program.provenance),
     }
 
 
 def _print(summary: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
+    host = dict(summary["host"])
+    parts = ", ".join(f"{name} {_cell(value)}" for name, value in host.items() if name != "type")
+    console.print(
+        f"{summary['name']}: {host['type']}{f' ({parts})' if parts else ''}, digest {summary['digest'][:16]}",
+        markup=False,
+    )
+    for role, network in summary["networks"].items():
+        _print_network(console, role, network)
+    for key, value in summary["provenance"].items():
+        console.print(f"{key}: {value}", markup=False)
+
+
+def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None:
+    from rich.table import Table
 
     def table(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
         drawn = Table(title=title, title_justify="left")
@@ -100,9 +132,10 @@ def _print(summary: dict[str, Any]) -> None:
             drawn.add_row(*(_cell(row[key]) for key in columns))
         console.print(drawn)
 
+    conditioned = summary["conditioning_steps"]
     console.print(
-        f"{summary['name']}: T = {summary['timesteps']}, depth {summary['depth']}, "
-        f"{summary['diffusion_steps']} diffusion steps ({summary['beta_schedule']}), digest {summary['digest'][:16]}",
+        f"\n{role}: T = {summary['timesteps']}, depth {summary['depth']}"
+        + (f", biases for {conditioned} diffusion steps" if conditioned > 1 else ""),
         markup=False,
     )
     table(
@@ -151,8 +184,6 @@ def _print(summary: dict[str, Any]) -> None:
             console.print(f"overflow is possible: {risk}", markup=False)
     else:
         console.print("overflow is impossible (interval bounds over all inputs)")
-    for key, value in summary["provenance"].items():
-        console.print(f"{key}: {value}", markup=False)
 
 
 def _cell(value: Any) -> str:

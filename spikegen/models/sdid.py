@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from spikegen.models.coding import DirectCoding
 from spikegen.models.readouts import MeanReadout
-from spikegen.models.vqsvae import lif
+from spikegen.models.vqsvae import SpikingLayer
 
 
 class SDID(nn.Module):
@@ -32,8 +32,7 @@ class SDID(nn.Module):
         channels = 2
         self.layers = nn.ModuleList()
         for width in widths:
-            block = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), lif(timesteps))
-            self.layers.append(block)
+            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, padding=1), timesteps))
             channels = width
         self.head = nn.Conv2d(widths[-1] + widths[0], codes, 3, padding=1)
         self.readout = MeanReadout(timesteps)

@@ -18,7 +18,17 @@ def lif(timesteps: int) -> SpikingNeuron:
     return SpikingNeuron(timesteps, voltage_decay=1 / TAU, gain=1 / TAU)
 
 
-class Encoder(nn.Sequential):
+class SpikingLayer(nn.Sequential):
+    """A convolution (or transposed convolution), BatchNorm with statistics shared over SNN time, and LIF."""
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, timesteps: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(conv.out_channels)
+        self.neuron = lif(timesteps)
+
+
+class Encoder(nn.Module):
     """Pixels to latent features, ``(N, channels, size, size) -> (N, latent, grid, grid)``.
 
     3x3 convolutions with the given strides, then a 1x1 convolution to ``latent`` channels, each with BatchNorm and LIF;
@@ -30,50 +40,53 @@ class Encoder(nn.Sequential):
     ) -> None:
         super().__init__()
         self.coding = DirectCoding(timesteps)
-        layers: list[nn.Module] = []
+        self.layers = nn.Sequential()
         for width, stride in zip(widths, strides, strict=True):
-            layers += [nn.Conv2d(channels, width, 3, stride, 1), nn.BatchNorm2d(width), lif(timesteps)]
+            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, stride, 1), timesteps))
             channels = width
-        layers += [nn.Conv2d(channels, latent, 1), nn.BatchNorm2d(latent), lif(timesteps)]
-        self.body = nn.Sequential(*layers)
+        self.latent = SpikingLayer(nn.Conv2d(channels, latent, 1), timesteps)
         self.readout = FusedReadout(timesteps)
 
+    def spikes(self, pixels: Tensor) -> Tensor:
+        """The latent spikes, ``(T * N, latent, grid, grid)``."""
+        spikes: Tensor = self.latent(self.layers(self.coding(pixels)))
+        return spikes
 
-class Generator(nn.Sequential):
-    """The adaptive spike generator: a code vector, held for T steps, to spikes ``(N, latent, h, w) -> (T * N, ...)``.
-
-    1x1 convolution, BatchNorm and LIF, so the spikes of a site depend on its code vector only.
-    """
-
-    def __init__(self, latent: int, timesteps: int) -> None:
-        super().__init__()
-        self.coding = DirectCoding(timesteps)
-        self.conv = nn.Conv2d(latent, latent, 1)
-        self.norm = nn.BatchNorm2d(latent)
-        self.neuron = lif(timesteps)
+    def forward(self, pixels: Tensor) -> Tensor:
+        latents: Tensor = self.readout(self.spikes(pixels))
+        return latents
 
 
-class Decoder(nn.Sequential):
-    """Code vectors to the argument of the tanh readout, ``(N, latent, grid, grid) -> (N, channels, size, size)``.
+class Decoder(nn.Module):
+    """Code vectors to the argument of the tanh, ``(N, latent, grid, grid) -> (N, channels, size, size)``.
 
-    The generator, 3x3 transposed convolutions that mirror the encoder (BatchNorm and LIF after each), one 3x3
-    transposed convolution to ``channels``, and the 0.8-weighted sum over time.
+    The adaptive spike generator (a 1x1 convolution, BatchNorm and LIF on the code vectors, which are held for T steps),
+    3x3 transposed convolutions that mirror the encoder, each with BatchNorm and LIF, one 3x3 transposed convolution to
+    ``channels``, and the 0.8-weighted sum over time.
     """
 
     def __init__(
         self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int
     ) -> None:
         super().__init__()
-        self.generator = Generator(latent, timesteps)
-        layers: list[nn.Module] = []
+        self.coding = DirectCoding(timesteps)
+        self.generator = SpikingLayer(nn.Conv2d(latent, latent, 1), timesteps)
+        self.layers = nn.Sequential()
         for width, stride in zip(reversed(widths), reversed(strides), strict=True):
             # output_padding = stride - 1 makes the size exactly `stride` times as large
             transposed = nn.ConvTranspose2d(latent, width, 3, stride, 1, output_padding=stride - 1)
-            layers += [transposed, nn.BatchNorm2d(width), lif(timesteps)]
+            self.layers.append(SpikingLayer(transposed, timesteps))
             latent = width
-        layers.append(nn.ConvTranspose2d(latent, channels, 3, 1, 1))
-        self.body = nn.Sequential(*layers)
+        self.head = nn.ConvTranspose2d(latent, channels, 3, 1, 1)
         self.readout = MembraneReadout(timesteps)
+
+    def image(self, spikes: Tensor) -> Tensor:
+        """From the spikes of the generator, ``(T * N, latent, grid, grid)``, to the argument of the tanh."""
+        value: Tensor = self.readout(self.head(self.layers(spikes)))
+        return value
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.image(self.generator(self.coding(codes)))
 
 
 class VQSVAE(nn.Module):

@@ -126,11 +126,11 @@ class VectorQuantisation(Task):
         """See :meth:`Task.loss`; ``model`` is a :class:`VQSVAE`."""
         network, (pixels,) = _expect(model, VQSVAE), batch
         encoder, decoder = network.encoder, network.decoder
-        spikes = encoder.body(encoder.coding(pixels))
+        spikes = encoder.spikes(pixels)
         z = encoder.readout(spikes)
         codes = network.code_vectors(network.tokens(z))
-        generated = decoder.generator(z + (codes - z).detach())  # straight-through
-        image = torch.tanh(decoder.readout(decoder.body(generated)))
+        generated = decoder.generator(decoder.coding(z + (codes - z).detach()))  # straight-through
+        image = torch.tanh(decoder.image(generated))
         mse, steps = functional.mse_loss, encoder.coding.timesteps
         return (
             mse(codes, z.detach())

@@ -1,4 +1,4 @@
-"""The argument PROGRAM: a Program file, or a checkpoint that is exported on the fly."""
+"""The argument PIPELINE: a pipeline file, or a checkpoint that is exported on the fly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spikegen.errors import LoweringError
 
 if TYPE_CHECKING:
-    from spikegen.program import Program
+    from spikegen.program import Pipeline
 
 
 def shipped_models() -> list[str]:
@@ -20,19 +20,19 @@ def shipped_models() -> list[str]:
 
 
 def is_checkpoint(source: str) -> bool:
-    """Whether ``source`` names a shipped model or a checkpoint folder; anything else is taken for a Program file."""
+    """Whether ``source`` names a shipped model or a checkpoint folder; anything else is taken for a pipeline file."""
     return source in shipped_models() or Path(source).is_dir()
 
 
-def read_program(source: str, say: Callable[[str], None] | None = None) -> Program:
-    """The Program of ``source``. Only a checkpoint needs torch.
+def read_pipeline(source: str, say: Callable[[str], None] | None = None) -> Pipeline:
+    """The pipeline of ``source``. Only a checkpoint needs torch.
 
     Args:
-        source: path of a Program file, name of a shipped model, or a checkpoint folder.
+        source: path of a pipeline file, name of a shipped model, or a checkpoint folder.
         say: told, in a sentence, of work that takes a while.
 
     Raises:
-        ProgramFileError: missing or damaged Program file.
+        ProgramFileError: missing or damaged pipeline file.
         CheckpointError: damaged checkpoint.
         LoweringError: the model cannot be lowered, or the packages for it are missing.
     """
@@ -48,5 +48,5 @@ def read_program(source: str, say: Callable[[str], None] | None = None) -> Progr
         raise LoweringError(
             f"{source}: exporting needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'"
         ) from error
-    program: Program = export_checkpoint(source)
-    return program
+    pipeline: Pipeline = export_checkpoint(source)
+    return pipeline

@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# The names of the tables in spikegen.runtime, whose import `--help` need not wait for.
+BACKENDS, SYNAPSES, GENERATORS = ("simulator", "lava"), ("sparse", "conv"), ("chip", "lookup")
+SEED = click.IntRange(0, (1 << 64) - 1)
+
+
+def backend_options(command: Command) -> Command:
+    """``--backend``, ``--synapses`` and ``--batch``: where networks run."""
+    options = (
+        click.option(
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default="simulator",
+            show_default=True,
+            help="Where the networks run.",
+        ),
+        click.option("--synapses", type=click.Choice(SYNAPSES), help="How Lava holds the synapses; default sparse."),
+        click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+generator_option = click.option(
+    "--generator",
+    type=click.Choice(GENERATORS),
+    help="Spike generator of a token decoder: on the chip (default), or a look-up table on the host; equal spikes.",
+)
+
+
+def check_backend(backend: str, synapses: str | None) -> None:
+    """Refuse ``--synapses`` where it means nothing."""
+    if synapses is not None and backend != "lava":
+        raise click.UsageError(f"--synapses is an option of the backend lava, not of {backend}")
