@@ -91,7 +91,7 @@ class _Builder:
         channels, height, width = draw(st.integers(1, 3)), draw(size), draw(size)
         kind = draw(st.sampled_from(("default", "default", "tight", "binary")), label="input")
         bits = 0 if kind == "binary" else draw(st.sampled_from((1, 3, 4, 7)))
-        streamed = draw(st.integers(0, 3), label="streamed") >= (3 if bits else 1)
+        streamed = draw(st.integers(0, 3), label="streamed") >= (3 if bits else 2)
         port = Input("in", (channels, height, width), bits, 2.0**-bits, streamed=streamed)
         if kind == "tight":
             # from 0 or an end to anything: 0 .. K, K .. K and ranges without 0 are among them
@@ -364,11 +364,14 @@ def frames(draw: st.DrawFn, program: Program, images: Sequence[int] = (1, 2, 3))
             return rng.integers(low, high + 1).astype(np.int32)
         if kind == "extreme":
             return np.where(rng.random(port.shape) < 0.5, low, high)
-        return {"highest": high, "lowest": low, "zero": np.clip(0, low, high)}[kind]
+        ends: dict[str, npt.NDArray[np.int32]] = {"highest": high, "lowest": low, "zero": np.clip(0, low, high)}
+        return ends[kind]
 
-    if not port.streamed:
-        return np.stack([image(kind) for kind in kinds])
-    # now and then a timestep of another kind
-    return np.stack(
-        [[image(kind if rng.random() < 0.7 else "random") for _ in range(program.timesteps)] for kind in kinds]
-    )
+    # each image is of one kind; now and then a timestep of a stream is of another
+    drawn = [
+        [image(kind if t == 0 or rng.random() < 0.7 else "random") for t in range(program.timesteps)]
+        if port.streamed
+        else image(kind)
+        for kind in kinds
+    ]
+    return np.array(drawn, dtype=np.int32)

@@ -75,7 +75,7 @@ class Pipeline:
     Attributes:
         name: short name.
         host: the host's part; its ``ROLES`` are the keys of ``networks``.
-        networks: role -> Program.
+        networks: role -> Program, in the order of the roles.
         provenance: str -> str, where the pipeline comes from (never needed to run it).
     """
 
@@ -83,6 +83,12 @@ class Pipeline:
     host: HostPart
     networks: Mapping[str, Program]
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        roles: tuple[str, ...] = getattr(self.host, "ROLES", ())
+        if isinstance(self.networks, Mapping):  # whoever stores or checks the pipeline names what has a wrong type
+            ranked = sorted(self.networks, key=lambda role: roles.index(role) if role in roles else len(roles))
+            object.__setattr__(self, "networks", {role: self.networks[role] for role in ranked})
 
     def network(self, role: str) -> Program:
         """The Program that plays ``role``.

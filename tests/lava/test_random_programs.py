@@ -70,8 +70,8 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     kinds = {type(node) for case in cases for node in case.program.populations}
     assert {Lif, Relay} <= kinds
     inputs = [case.program.input for case in cases]
-    for synapses in range(len(SYNAPSES)):  # each form of the synapses gets every kind of input
-        kinds_of_input = {(port.bits > 0, port.streamed) for port in inputs[synapses :: len(SYNAPSES)]}
+    for form in range(len(SYNAPSES)):  # each form of the synapses gets every kind of input
+        kinds_of_input = {(port.bits > 0, port.streamed) for port in inputs[form :: len(SYNAPSES)]}
         assert kinds_of_input == {(True, False), (True, True), (False, False), (False, True)}
     assert any(port.low.max() > -port.high.max() for port in inputs if port.bits)
     assert any(isinstance(p, Lif) and p.dv == 2048 for case in cases for p in case.program.populations)

@@ -213,5 +213,10 @@ def test_a_pipeline_gives_its_networks_by_role() -> None:
         pipeline.network("decoder")
     with pytest.raises(ConfigError, match=r"^the pipeline 'empty' has no network; it has no networks at all$"):
         Pipeline("empty", Standalone(), {}).network("network")
+
+
+def test_networks_come_in_the_order_of_the_roles() -> None:
     host = TokenDiffusion(np.eye(3), 4)
     assert not host.codebook.flags.writeable
+    networks = dict.fromkeys(("decoder", "extra", "encoder", "denoiser"), every_primitive())
+    assert list(Pipeline("p", host, networks).networks) == ["encoder", "denoiser", "decoder", "extra"]

@@ -128,7 +128,7 @@ def test_digest_depends_on_every_field_of_a_pipeline() -> None:
     base = token_diffusion()
     assert isinstance(base.host, TokenDiffusion)
     host = base.host
-    pipelines = [
+    pipelines: list[Pipeline | Program] = [
         base,
         base.networks["denoiser"],
         dataclasses.replace(base, name="other"),
@@ -152,9 +152,13 @@ def test_digest_depends_on_the_shape_of_arrays() -> None:
 
 def test_digest_does_not_depend_on_the_order_of_names() -> None:
     base = token_diffusion()
-    names = list(reversed(base.networks))
-    other = dataclasses.replace(base, networks={name: base.networks[name] for name in names})
-    assert storage.digest(other) == storage.digest(base)
+    networks = {**base.networks, "b": base.networks["encoder"], "a": base.networks["decoder"]}
+    one = dataclasses.replace(base, networks=networks, provenance={"x": "1", "y": "2"})
+    other = dataclasses.replace(
+        base, networks={name: networks[name] for name in reversed(networks)}, provenance={"y": "2", "x": "1"}
+    )
+    assert list(one.networks) != list(other.networks)
+    assert storage.digest(one) == storage.digest(other)
 
 
 def test_digest_is_that_of_the_file(path: Path) -> None:

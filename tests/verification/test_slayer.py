@@ -32,7 +32,7 @@ def _evaluations(program: Program, other: Program) -> tuple[Evaluation, Evaluati
 
 def test_a_threshold_beyond_float32_is_compared_exactly() -> None:
     # SLAYER compares its integer membrane with 64 vth + 0.01, which float32 cannot hold here
-    program = tiny()
+    program = tiny().network("denoiser")
     population = next(p for p in program.populations if isinstance(p, Lif))
     # 3750 << 7 = 480,000 a timestep: after 8 the membrane is 3,840,000 = 60,000 << 6, equal to the threshold, which is
     # not above it: no spike and no reset, so the neuron fires after 9; with the threshold one lower it fires after 8.
@@ -61,7 +61,7 @@ def _for_16_timesteps(population: Population) -> Population:
 
 
 def test_a_changed_threshold_is_found() -> None:
-    program = tiny()
+    program = tiny().network("denoiser")
     populations = tuple(
         dataclasses.replace(p, vth=p.vth // 2) if isinstance(p, Lif) else p for p in program.populations
     )
