@@ -84,6 +84,8 @@ def _conv2d(module: nn.Conv2d, inputs: Sequence[Op], call: Call) -> Op:
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(inputs[0].shape[1:], _pair(module.kernel_size), stride, padding, dilation, strict=True)
     ]
+    if min(size) < 1:
+        raise _refuse(call, f"its output would have {size[0]} x {size[1]} pixels; use more padding or a smaller kernel")
     shape = (module.out_channels, size[0], size[1])
     weight = _array(module.weight)
     return ConvOp(call.name, (inputs[0].name,), shape, weight, _array(bias), stride, padding, dilation, module.groups)

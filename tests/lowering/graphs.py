@@ -19,8 +19,22 @@ from spikegen.lowering.graph import (
     ReadoutOp,
     UpsampleOp,
 )
+from spikegen.lowering.transposed import transposed_conv
 
-KINDS = ("conv", "conv", "conv", "neuron", "neuron", "norm", "upsample", "add", "concat", "condition")
+KINDS = (
+    "conv",
+    "conv",
+    "conv",
+    "transposed",
+    "transposed",
+    "neuron",
+    "neuron",
+    "norm",
+    "upsample",
+    "add",
+    "concat",
+    "condition",
+)
 SIZE_MAX = 12
 Floats = npt.NDArray[np.float64]
 
@@ -62,10 +76,26 @@ class _Builder:
         geometry = ((stride,) * 2, (padding,) * 2, (dilation,) * 2)
         return ConvOp(name, (source.name,), (out, height, width), weight, self.bias(out), *geometry, groups)
 
+    def transposed(self, name: str, source: Op) -> Op | None:
+        draw, (channels, height, width) = self.draw, source.shape
+        stride, kernel = draw(st.sampled_from((1, 2, 2, 3))), draw(st.integers(1, 4))
+        padding, dilation = draw(st.integers(0, 1)), draw(st.sampled_from((1, 1, 2)))
+        groups = draw(st.sampled_from((1, channels)))
+        sizes = [(n - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1 for n in (height, width)]
+        extra = [-size % stride for size in sizes]  # makes the output a whole number of blocks
+        out = draw(st.integers(1, 2)) * groups
+        if min(sizes) < 1 or max(sizes) + max(extra) > SIZE_MAX or out > 6:
+            return None
+        weight = dyadic(self.rng, channels, out // groups, kernel, kernel)
+        pairs = (stride,) * 2, (padding,) * 2, (extra[0], extra[1]), (dilation,) * 2
+        return transposed_conv(name, source, weight, self.bias(out), *pairs, groups)
+
     def operation(self, kind: str, name: str, source: Op) -> Op | None:  # noqa: PLR0911 - one line for each kind
         draw, inputs, shape = self.draw, (source.name,), source.shape
         if kind == "conv":
             return self.conv(name, source)
+        if kind == "transposed":
+            return self.transposed(name, source)
         if kind == "neuron":
             du, dv = draw(st.sampled_from((4095, 4095, 1023))), draw(st.sampled_from((0, 0, 2048)))
             return NeuronOp(name, inputs, shape, draw(st.sampled_from((0.5, 1.0, 3.0))), du, dv)

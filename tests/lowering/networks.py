@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
-from spikegen.models.unet import ConvNorm, DirectCoding, MembraneReadout, ResidualBlock
+from spikegen.models.coding import DirectCoding
+from spikegen.models.readouts import MembraneReadout
+from spikegen.models.unet import ConvNorm, ResidualBlock
 
 TIMESTEPS, STEPS = 3, 4
 Model = TypeVar("Model", bound=nn.Module)
@@ -24,7 +26,7 @@ def on_grid(model: Model, seed: int = 0) -> Model:
 
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
                 module.weight.copy_(draw(module.weight, -4, 4) / 8)
                 bias = getattr(module, "bias", None)
                 if bias is not None:
@@ -40,15 +42,15 @@ def on_grid(model: Model, seed: int = 0) -> Model:
 
 
 class Network(nn.Module):
-    """Direct coding, a body that ends with spikes, a convolution and a readout with weights 2^-(T-1-t)."""
+    """Direct coding, a body that ends with spikes, a convolution and a readout (by default of weights 2^-(T-1-t))."""
 
-    def __init__(self, body: nn.Module, channels: int) -> None:
+    def __init__(self, body: nn.Module, channels: int, readout: nn.Module | None = None) -> None:
         super().__init__()
         self.coding = DirectCoding(TIMESTEPS)
         self.time = nn.Embedding(STEPS, 4)
         self.body = body
         self.tail = nn.Conv2d(channels, 1, 3, padding=1)
-        self.readout = MembraneReadout(TIMESTEPS, decay=0.5)
+        self.readout = readout or MembraneReadout(TIMESTEPS, decay=0.5)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         y: Tensor = self.readout(self.tail(self.body(self.coding(x), self.time(t))))
@@ -64,8 +66,10 @@ class Plain(nn.Sequential):
         return x
 
 
-def neuron(threshold: float = 1.0, current_decay: float = 1.0, voltage_decay: float = 0.0) -> SpikingNeuron:
-    return SpikingNeuron(TIMESTEPS, threshold, current_decay, voltage_decay)
+def neuron(
+    threshold: float = 1.0, current_decay: float = 1.0, voltage_decay: float = 0.0, gain: float = 1.0
+) -> SpikingNeuron:
+    return SpikingNeuron(TIMESTEPS, threshold, current_decay, voltage_decay, gain)
 
 
 class Residual(nn.Module):
@@ -121,6 +125,18 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "chain": lambda: Network(Plain(ConvNorm(1, 3), neuron(0.5), ConvNorm(3, 4, stride=2), neuron()), 4),
     "leaky": lambda: Network(
         Plain(nn.Conv2d(1, 3, 3, bias=False), neuron(1.0, 0.25, 0.5), ConvNorm(3, 4), neuron(2.0, 1.0, 0.125)), 4
+    ),
+    "transposed": lambda: Network(
+        Plain(
+            ConvNorm(1, 3, stride=2),
+            neuron(1.0, 1.0, 0.5, 0.5),
+            nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1),
+            nn.BatchNorm2d(4),
+            neuron(0.5),
+            nn.ConvTranspose2d(4, 4, 3, padding=1, groups=2),
+            neuron(),
+        ),
+        4,
     ),
     "residual": lambda: Network(Residual(), 4),
     "skip": lambda: Network(Skip(), 4),

@@ -5,7 +5,7 @@ Weights and inputs in the tests lie on a dyadic grid, so that every sum is exact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -73,7 +73,8 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
         case ConvOp():
             weight = torch.from_numpy(op.weight)
             y = functional.conv2d(x.flatten(0, 1), weight, None, op.stride, op.padding, op.dilation, op.groups)
-            return functional.pixel_shuffle(y, op.shuffle).unflatten(0, x.shape[:2]) + _per_channel(op.bias)
+            by_time: Tensor = functional.pixel_shuffle(y, op.shuffle).unflatten(0, x.shape[:2])
+            return by_time + _per_channel(op.bias)
         case NormOp():
             return x * _per_channel(op.scale) + _per_channel(op.shift)
         case UpsampleOp():
@@ -121,8 +122,11 @@ def run_network(network: FloatNetwork, images: Images, step: int = 0) -> Values:
     return values
 
 
-def model_spikes(model: torch.nn.Module, images: Images, step: int) -> tuple[Mapping[str, Tensor], Tensor]:
-    """Spikes of every neuron layer [N, T, C, H, W], and the output, of a torch model in double precision."""
+def model_spikes(model: torch.nn.Module, images: Images, step: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    """Spikes of every neuron layer [N, T, C, H, W], and the output, of a torch model in double precision.
+
+    ``step`` is None for a model that does not take it.
+    """
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> None:
@@ -136,5 +140,6 @@ def model_spikes(model: torch.nn.Module, images: Images, step: int) -> tuple[Map
         if isinstance(module, SpikingNeuron):
             keep(name)
     with torch.no_grad():
-        output = model.eval().double()(torch.from_numpy(images), torch.full((len(images),), step))
+        arguments = [] if step is None else [torch.full((len(images),), step)]
+        output = model.eval().double()(torch.from_numpy(images), *arguments)
     return spikes, output

@@ -79,7 +79,7 @@ def test_real_streams_are_decided_both_ways() -> None:
 
 
 class _Seen:
-    lowered = refused = relayed = 0
+    lowered = refused = relayed = transposed = 0
 
 
 def test_random_graphs() -> None:
@@ -87,9 +87,10 @@ def test_random_graphs() -> None:
     assert _Seen.lowered > 150
     assert _Seen.refused > 5
     assert _Seen.relayed > 20
+    assert _Seen.transposed > 30
 
 
-@settings(max_examples=250)
+@settings(max_examples=300)
 @given(graphs())
 def _random_graphs(graph: LayerGraph) -> None:
     images = images_for(np.random.default_rng(3), graph.ops[0].shape)
@@ -106,6 +107,7 @@ def _random_graphs(graph: LayerGraph) -> None:
         torch.testing.assert_close(found["readout"], expected["readout"], rtol=0, atol=0)
         _Seen.relayed += any(p.is_relay for p in network.populations)
     _Seen.lowered += 1
+    _Seen.transposed += any(isinstance(op, ConvOp) and op.shuffle > 1 for op in graph.ops)
 
 
 RNG = np.random.default_rng(4)

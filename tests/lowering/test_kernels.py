@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import numpy as np
@@ -41,7 +41,7 @@ def messages(rng: np.random.Generator, channels: int, height: int = 4, width: in
 def conv_op(rng: np.random.Generator, inputs: int, out: int, kernel: int, groups: int = 1, **geometry: int) -> ConvOp:
     """A ConvOp; its own shape is never read by the kernels."""
     weight = integers(rng, out, inputs // groups, kernel, kernel)
-    pairs = {name: (value, value) for name, value in geometry.items()}
+    pairs: dict[str, Any] = {name: (value, value) for name, value in geometry.items()}
     return ConvOp("conv", ("x",), (out, 1, 1), weight, np.zeros(out), groups=groups, **pairs)
 
 
@@ -119,6 +119,22 @@ def test_what_is_not_pointwise_does_not_compose_with_a_convolution(size: int, ge
     conv = conv_op(rng, 2, 2, size, **geometry)
     assert kernels.after_conv(Kernel(integers(rng, 2, 2, 3, 3)), conv, conv.weight, 1) is None
     assert kernels.after_conv(Kernel(), conv_op(rng, 2, 2, 1), conv.weight, 1) is None
+
+
+def test_a_shuffled_convolution_composes_with_the_identity_only() -> None:
+    rng = np.random.default_rng(0)
+    conv = dataclasses.replace(conv_op(rng, 2, 8, 1), shuffle=2)
+    kernel = kernels.after_identity(Kernel(), conv, conv.weight, 1)
+    assert kernel is not None
+    assert kernel.shuffle == 2
+    assert kernels.after_identity(Kernel(upsample=2), conv, conv.weight, 1) is None
+    assert kernels.after_conv(Kernel(integers(rng, 2, 2, 3, 3)), conv, conv.weight, 1) is None
+
+
+def test_the_mean_fan_out_of_a_shuffled_convolution() -> None:
+    """Each of the 2 x 4 x 5 source neurons feeds, borders aside, 12 taps of each of 4 phases of 3 channels."""
+    kernel = Kernel(np.ones((12, 2, 2, 6)), padding=(0, 3), shuffle=2)
+    assert kernels.mean_fan_out(kernel, (3, 8, 10), (2, 4, 5)) == 12 * 4 * 3
 
 
 @given(SEEDS, st.sampled_from((2, 3)), st.data())

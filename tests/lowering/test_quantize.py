@@ -17,13 +17,20 @@ from spikegen.lowering import InputFormat, lower, retime
 from spikegen.lowering.calibrate import Calibration, noised, record_spikes
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
-from spikegen.lowering.network import FloatNetwork
+from spikegen.lowering.kernels import Kernel
+from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
 from spikegen.lowering.quantize import quantize
+from spikegen.lowering.scale_search import ScaleSearch
 from spikegen.lowering.trace import trace
-from spikegen.program import Conv, Host, Lif, Program, Relay, current_bounds, overflow_risks
-from spikegen.program.numerics import BIAS_EXP_MAX, BIAS_MANT_MAX, WEIGHT_MAX, WEIGHT_MIN, IntArray, quantize_input
+from spikegen.models import SpikingNeuron
+from spikegen.models.coding import DirectCoding
+from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout
+from spikegen.program import Conv, Lif, Program, Readout, Relay, current_bounds, overflow_risks
+from spikegen.program.bounds import message_interval
+from spikegen.program.numerics import BIAS_EXP_MAX, BIAS_MANT_MAX, WEIGHT_MAX, WEIGHT_MIN, IntArray
 from spikegen.program.storage import digest
 from spikegen.simulator import Simulator
+from spikegen.simulator.currents import projection_currents
 from spikegen.training import load_images
 from tests.lowering.graphs import images_for
 from tests.lowering.networks import STEPS, TIMESTEPS, Network, Plain, neuron, unet
@@ -49,7 +56,7 @@ def lowered(relays: bool) -> Lowered:
         model(torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
     graph = fold_batchnorm(trace(model, (1, 8, 8), TIMESTEPS, STEPS))
     network, _ = compose_linear(graph, {op.name: 1e4 if relays else 0.0 for op in graph.ops})
-    return Lowered(network, retime(quantize(network, data, InputFormat(), "small", Host())), data)
+    return Lowered(network, retime(quantize(network, data, InputFormat(), "small")), data)
 
 
 @pytest.fixture(params=[False, True], ids=["composed", "relayed"])
@@ -66,7 +73,7 @@ def unit(program: Program, name: str) -> float:
 def messages(case: Lowered) -> dict[str, IntArray]:
     """What the simulator sends for the calibration data."""
     program, data = case.program, case.data
-    frames = quantize_input(data.images, program.input.scale, program.input.bits)
+    frames = program.input.quantize(data.images)
     parts = [
         Simulator(program).evaluate(frames[data.steps == step], int(step), record=True).messages
         for step in np.unique(data.steps)
@@ -167,7 +174,7 @@ def test_relays_are_exact_in_their_readers_and_stay_within_their_bits() -> None:
 
 def test_the_same_network_and_data_give_the_same_program() -> None:
     case = lowered(relays=True)
-    again = retime(quantize(case.network, case.data, InputFormat(), "small", Host()))
+    again = retime(quantize(case.network, case.data, InputFormat(), "small"))
     assert digest(again) == digest(case.program)
 
 
@@ -215,7 +222,7 @@ def test_a_network_on_an_integer_grid_is_reproduced_exactly(current_decay: float
     program = lower(model, (1, 8, 8), TIMESTEPS, STEPS, data, input_format=InputFormat(4, 15 / 8))
     assert [row["relative_error"] for row in program.report["quantisation"]] == [0.0] * 4
     assert program.input.scale == 1 / 8
-    frames = quantize_input(images, program.input.scale, program.input.bits)
+    frames = program.input.quantize(images)
     found = Simulator(program).evaluate(frames, 0, record=True)
     spikes, output = model_spikes(model, images, 0)
     assert len(spikes) == 3
@@ -246,7 +253,7 @@ def test_weights_of_one_sign_may_be_odd() -> None:
 
 def test_spikes_that_go_straight_into_neurons_need_no_other_input() -> None:
     program = small(nn.Conv2d(1, 2, 3, padding=1), neuron(0.5), nn.Identity(), neuron(0.5))
-    images = quantize_input(images_for(np.random.default_rng(1), (1, 4, 4)), program.input.scale, program.input.bits)
+    images = program.input.quantize(images_for(np.random.default_rng(1), (1, 4, 4)))
     sent = Simulator(program).evaluate(images, 0, record=True).messages
     assert sent["body.1"].any()
     np.testing.assert_array_equal(sent["body.3"], sent["body.1"])
@@ -272,6 +279,111 @@ def weighted(scale: float, bias: float = 0.0) -> nn.Conv2d:
 def test_what_fits_no_grid_is_refused_by_name(layer: nn.Conv2d, message: str) -> None:
     with pytest.raises(LoweringError, match=message):
         small(layer, neuron(0.5))
+
+
+class Spikes(nn.Sequential):
+    """Takes the image only; the readout reads the spikes of the last neuron as they are."""
+
+    def __init__(self, readout: nn.Module) -> None:
+        super().__init__()
+        self.coding = DirectCoding(4)
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.fire = SpikingNeuron(4, 0.25, voltage_decay=0.5, gain=0.5)
+        self.readout = readout
+
+
+@pytest.mark.parametrize("readout", [FusedReadout(4, 0.5), MembraneReadout(4), MeanReadout(4), FusedReadout(4)])
+def test_a_readout_of_spikes_receives_them_as_they_are(readout: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = Spikes(readout).eval()
+    images = images_for(np.random.default_rng(0), (2, 4, 5), count=6)
+    program = lower(model, (2, 4, 5), 4, 1, Calibration(images, np.zeros(6, dtype=np.int64)))
+    (conv,) = program.into("readout")
+    assert (conv.source, conv.exponent) == ("fire", 0)
+    assert isinstance(conv, Conv)
+    np.testing.assert_array_equal(conv.weight, np.ones((3, 1, 1, 1)))
+    (node,) = program.readouts()
+    assert (node.scale, node.bias.tolist()) == (1.0, [0.0] * 3)
+    found = Simulator(program).evaluate(program.input.quantize(images), 0, record=True)
+    sent = found.messages["fire"]
+    assert 0.05 < sent.mean() < 0.95
+    np.testing.assert_array_equal(found.readouts["readout"], sent)
+    by_host = torch.einsum("tnchw,t->nchw", torch.from_numpy(sent * node.scale).transpose(0, 1), node_weights(node))
+    with torch.no_grad():
+        expected = model.double().readout(torch.from_numpy(sent).transpose(0, 1).flatten(0, 1).double())
+    torch.testing.assert_close(by_host, expected, rtol=0, atol=0)
+
+
+def node_weights(node: Readout) -> torch.Tensor:
+    return torch.from_numpy(node.weights.copy())
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(4, torch.float32), (20, torch.float32), (23, torch.float32)])
+def test_the_search_sees_exact_currents(bits: int, dtype: torch.dtype) -> None:
+    """In float32 where that is exact, in float64 where messages times weights are beyond 24 bits."""
+    rng = np.random.default_rng(bits)
+    kernel = Kernel(rng.normal(size=(3, 2, 3, 3)), padding=(1, 1))
+    population = FloatPopulation("out", (3, 5, 4), np.zeros(3), weights=np.ones(2))
+    network = FloatNetwork(2, 1, (2, 5, 4), (population,), (FloatProjection("p", "input", "out", kernel),))
+    port = InputFormat(bits, 1.0).port((2, 5, 4))
+    messages = rng.integers(-port.high[0], port.high[0] + 1, (6, 2, 2, 5, 4)).astype(np.int32)
+    sent = {"input": messages}
+    search = ScaleSearch(network, population, sent, {"input": port.scale}, {"input": message_interval(port)}, 0.0)
+    assert search.inputs[0].dtype == dtype
+    best = search.best()
+    expected = projection_currents(best.projections[0], messages.reshape(-1, 2, 5, 4))
+    np.testing.assert_array_equal(best.current.numpy(), expected)
+
+
+def test_integers_are_sent_as_they_are() -> None:
+    port = InputFormat.integers(low=(0, 1), high=(128, 49)).port((2, 7, 7))
+    assert (port.bits, port.scale, port.low.tolist(), port.high.tolist()) == (8, 1.0, [0, 1], [128, 49])
+    x = np.stack([np.arange(49.0), np.arange(49.0) - 3]).reshape(1, 2, 7, 7)
+    np.testing.assert_array_equal(port.quantize(x), x.clip(min=np.array([0, 1])[:, None, None]))
+    assert InputFormat.integers(low=[-300], high=[7]).bits == 9
+    assert InputFormat.integers(low=[0], high=[0]).bits == 1
+
+
+def test_an_input_format_without_ranges_uses_all_of_its_bits() -> None:
+    port = InputFormat(5, 2.0).port((3, 1, 1))
+    assert (port.scale, port.low.tolist(), port.high.tolist()) == (2.0 / 31, [-31] * 3, [31] * 3)
+    assert (InputFormat(0, 1.0).scale, InputFormat(0, 1.0).port((1, 1, 1)).high.tolist()) == (1.0, [1])
+
+
+def test_a_range_for_every_channel_is_needed() -> None:
+    with pytest.raises(
+        LoweringError, match=r"^input: InputFormat\.low has 2 values, the input 3 channels; give one each$"
+    ):
+        InputFormat.integers(low=(0, 1), high=(2, 2)).port((3, 1, 1))
+
+
+def test_a_narrow_range_proves_what_the_whole_range_of_the_bits_does_not() -> None:
+    """The channel of 0 .. 3 has large weights; if it could hold 4095, the current might leave its 24 bits."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    images = np.stack([rng.integers(0, 4, (8, 4, 4)), rng.integers(0, 4096, (8, 4, 4))], 1).astype(np.float64)
+    data = Calibration(images, np.zeros(8, dtype=np.int64))
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), SpikingNeuron(4, 500.0), MeanReadout(4)).eval()
+    with torch.no_grad():
+        model[0].weight[:, 0] *= 16
+        model[0].weight[:, 1].abs_()
+    narrow, wide = (
+        lower(model, (2, 4, 4), 4, 1, data, input_format=given)
+        for given in (InputFormat.integers((0, 0), (3, 4095)), InputFormat(12, 4095.0))
+    )
+    first, second = (program.report["quantisation"][0] for program in (narrow, wide))
+    assert (first["overflow"], second["overflow"]) == ("impossible", "possible")
+    assert overflow_risks(narrow) == []
+    assert first["current_max"] < second["current_max"] * second["lsb"] / first["lsb"]
+
+
+def test_a_model_of_one_argument_is_called_with_the_images() -> None:
+    model = Spikes(MeanReadout(4)).eval()
+    images = images_for(np.random.default_rng(0), (2, 4, 5), count=3)
+    recorded, output = record_spikes(model, Calibration(images, np.zeros(3, dtype=np.int64)))
+    with torch.no_grad():
+        np.testing.assert_array_equal(output, model(torch.from_numpy(images).float()).numpy())
+    assert recorded["fire"].shape == (3, 4, 3, 4, 5)
 
 
 def test_recorded_spikes_are_those_of_the_model() -> None:

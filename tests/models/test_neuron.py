@@ -65,6 +65,20 @@ def test_the_threshold_is_rounded_down_to_a_multiple_of_1_64() -> None:
     assert layer(torch.full((1, 1, 1, 1), 1.0 + 1 / 4096)).item() == 1.0
 
 
+@given(seed=st.integers(0, 2**32 - 1), timesteps=st.integers(1, 5))
+def test_decay_and_gain_of_one_half_are_a_lif_with_input_decay(seed: int, timesteps: int) -> None:
+    """``v = v + (x - v) / 2`` in Python integers; steps of 1/16 are halved 8 times before SLAYER's 1/4096 ends."""
+    units = np.random.default_rng(seed).integers(-16, 48, (timesteps, 3, *SHAPE))
+    layer = SpikingNeuron(timesteps, 1.0, voltage_decay=0.5, gain=0.5)
+    spikes = layer(torch.from_numpy(units / 16).float().flatten(0, 1)).unflatten(0, (timesteps, 3)).numpy()
+    v = np.zeros(units.shape[1:], dtype=np.int64)
+    for t in range(timesteps):
+        v = v + (units[t] * 256 - v) // 2
+        fired = v > 16 * 256
+        np.testing.assert_array_equal(spikes[t], fired)
+        v = np.where(fired, 0, v)
+
+
 def test_images_and_shapes_may_change_between_calls() -> None:
     layer = SpikingNeuron(2)
     for shape in ((2, 1, 3, 3), (6, 1, 3, 3), (4, 2, 5, 4), (2, 1, 3, 3)):
