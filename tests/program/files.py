@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from spikegen.errors import ProgramFileError
-from spikegen.program import load
+from spikegen.program import load, storage
 
 
 def assert_same(a: Any, b: Any, where: str = "pipeline") -> None:
@@ -43,3 +46,33 @@ def refused(path: Path, *words: str) -> str:
     for word in words:
         assert word in message
     return message
+
+
+def rewritten(path: Path, change: Callable[[h5py.File], None], *, sign: bool) -> None:
+    """Change the file; ``sign`` makes its digest right again, as an attacker would."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+        if sign:
+            arrays = {name: data[()] for name, data in file["arrays"].items()}
+            file.attrs["digest"] = np.bytes_(storage._digest(file["document"][()].tobytes(), arrays))
+
+
+def edit_document(path: Path, change: Callable[[Any], Any]) -> None:
+    """Replace the JSON by what ``change`` returns or leaves, signed."""
+
+    def edit(file: h5py.File) -> None:
+        document = json.loads(file["document"][()].tobytes())
+        found = change(document)
+        text = found if isinstance(found, bytes) else json.dumps(document if found is None else found).encode()
+        del file["document"]
+        file["document"] = np.frombuffer(text, dtype=np.uint8)
+
+    rewritten(path, edit, sign=True)
+
+
+def replace_dataset(name: str, **arguments: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, **arguments)
+
+    return change
