@@ -17,13 +17,13 @@ COMMANDS: dict[str, LazyCommand] = {
     "export": LazyCommand(
         "spikegen.cli.export",
         "export",
-        "Lower a checkpoint to an integer Program.",
+        "Lower a checkpoint to integer networks.",
         "spikegen export digits-unet -o digits.h5",
     ),
     "inspect": LazyCommand(
         "spikegen.cli.inspect",
         "inspect",
-        "Show what a Program consists of and how it was made.",
+        "Show what a pipeline consists of and how it was made.",
         "spikegen inspect digits.h5",
     ),
     "verify": LazyCommand(
@@ -35,8 +35,14 @@ COMMANDS: dict[str, LazyCommand] = {
     "sample": LazyCommand(
         "spikegen.cli.sample",
         "sample",
-        "Generate images with a Program.",
+        "Generate images with a pipeline.",
         "spikegen sample digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o digits.png --counts counts.json",
+    ),
+    "reconstruct": LazyCommand(
+        "spikegen.cli.reconstruct",
+        "reconstruct",
+        "Encode and decode real images.",
+        "spikegen reconstruct digits-vq -n 16 -o reconstructed.png",
     ),
     "report": LazyCommand(
         "spikegen.cli.report",

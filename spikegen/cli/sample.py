@@ -1,87 +1,63 @@
-"""`spikegen sample`: generate images with a Program on a backend."""
+"""`spikegen sample`: generate images with a pipeline on a backend."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._program import read_program
+from spikegen.cli._decode import Place, choose_place, decode, decoder_counts
+from spikegen.cli._options import SEED, backend_options, check_backend, generator_option
+from spikegen.cli._output import check_outputs, counted, print_summary, progress_bar, write_array
+from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from spikegen.diffusion import Solver
-    from spikegen.program import Program
-    from spikegen.runtime import SampleResult, Session
-    from spikegen.runtime.session import Progress
+    from spikegen.program import Pipeline
+    from spikegen.runtime import SampleResult
+    from spikegen.runtime.counts import StepCounts
 
-# The names of the tables in spikegen.diffusion and spikegen.runtime, whose import `--help` need not wait for.
-_SOLVERS, _SPACINGS = ("ddim", "ddpm"), ("leading", "trailing")
-_BACKENDS, _SYNAPSES = ("simulator", "lava"), ("sparse", "conv")
-_SEED = click.IntRange(0, (1 << 64) - 1)
+# The names of the tables in spikegen.diffusion, whose import `--help` need not wait for.
+_SOLVERS, _SPACINGS = ("ddim", "ddpm", "absorbing"), ("leading", "trailing")
+_IMAGE_STEPS = 20
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """Where results go; None: not wanted."""
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """What a run made: images float64 [N, C, H, W], counts by role, and the seconds of this very process."""
 
-    output: Path
-    npy: Path | None
-    counts: Path | None
-    state: Path | None
-
-    def check(self, source: str) -> None:
-        """Refuse what cannot be written, before the work starts."""
-        from spikegen.runtime.files import check_output
-
-        paths = [path for path in (self.output, self.npy, self.counts, self.state) if path is not None]
-        for path in paths:
-            check_output(path)
-        names = [path.resolve() for path in (*paths, Path(source))]
-        if len(set(names)) != len(names):
-            raise click.UsageError("PROGRAM, --output, --npy, --counts and --state must be different files")
-
-    def write(self, program: Program, result: SampleResult) -> None:
-        """Write every result; the state of a finished run is of no more use."""
-        import numpy as np
-
-        from spikegen.runtime import write_counts, write_png
-        from spikegen.runtime.files import write_output
-
-        write_png(self.output, result.images)
-        if self.npy is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, result.images, allow_pickle=False)
-            write_output(self.npy, buffer.getvalue())
-        if self.counts is not None:
-            write_counts(self.counts, program, result.counts)
-        if self.state is not None:
-            self.state.unlink(missing_ok=True)
+    images: npt.NDArray[np.float64]
+    networks: Mapping[str, tuple[StepCounts, ...]]
+    result: SampleResult
+    seconds: float
+    evaluations: int
 
 
 @click.command()
-@click.argument("source", metavar="PROGRAM")
+@click.argument("source", metavar="PIPELINE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="PNG file for the grid of images.")
 @click.option("-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images.")
-@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps of the solver.")
-@click.option("--solver", type=click.Choice(_SOLVERS), default="ddim", show_default=True, help="Solver.")
+@click.option("--steps", type=click.IntRange(min=1), help="Solver steps; default 20 for images, all for tokens.")
+@click.option("--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens.")
 @click.option("--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm.")
-@click.option(
-    "--spacing", type=click.Choice(_SPACINGS), default="leading", show_default=True, help="Choice of the timesteps."
-)
-@click.option("--seed", type=_SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
-@click.option(
-    "--backend", type=click.Choice(_BACKENDS), default="simulator", show_default=True, help="Where the network runs."
-)
-@click.option("--synapses", type=click.Choice(_SYNAPSES), help="How Lava holds the synapses; default sparse.")
-@click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result.")
+@click.option("--spacing", type=click.Choice(_SPACINGS), help="Timesteps of ddim and ddpm; default leading.")
+@click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1.")
+@generator_option
+@click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
+@backend_options
 @click.option("--npy", type=click.Path(path_type=Path), help="Write the images as float64 [N, C, H, W] in [-1, 1].")
+@click.option(
+    "--tokens", type=click.Path(path_type=Path), help="Write the tokens after every step, int64 [steps, N, h, w]."
+)
 @click.option("--counts", type=click.Path(path_type=Path), help="Write the counts for `spikegen report`, JSON.")
 @click.option(
     "--state",
@@ -94,132 +70,150 @@ def sample(
     source: str,
     output: Path,
     images: int,
-    steps: int,
-    solver: str,
+    steps: int | None,
+    solver: str | None,
     eta: float | None,
-    spacing: str,
+    spacing: str | None,
+    temperature: float | None,
+    generator: str | None,
     seed: int,
     backend: str,
     synapses: str | None,
     batch: int | None,
     npy: Path | None,
+    tokens: Path | None,
     counts: Path | None,
     state: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Generate images with PROGRAM: a file that `spikegen export` wrote, or a model by name (digits-unet)."""
+    """Generate images with PIPELINE: a file that `spikegen export` wrote, or a shipped model (digits-unet, digits-vq).
+
+    A pipeline of tokens samples the tokens with its denoiser and turns them into images with its decoder, both on the
+    backend.
+    """
     from rich.console import Console
 
-    from spikegen.runtime import Session, open_target
-    from spikegen.runtime.backends import default_batch
+    from spikegen.program import TokenDiffusion
+    from spikegen.runtime import write_counts, write_png
     from spikegen.runtime.images import check_channels
 
-    if synapses is not None and backend != "lava":
-        raise click.UsageError(f"--synapses is an option of the backend lava, not of {backend}")
-    batch = default_batch(backend, images) if batch is None else min(batch, images)
-    outputs = _Outputs(output, npy, counts, state)
-    outputs.check(source)
+    check_backend(backend, synapses)
+    files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts, "--state": state}
+    check_outputs(source, files)
     errors = Console(stderr=True, highlight=False)
-    program = read_program(source, None if quiet else errors.print)
-    check_channels(program.input.shape[0])
-    chosen = _solver(program, solver, steps, eta, spacing)
-    with contextlib.closing(open_target(backend, program, images=batch, synapses=synapses or "sparse")) as target:
-        session = Session(program, target, chosen, steps=steps, seed=seed, images=images, batch=batch, state_file=state)
-        before, started = session.completed, time.perf_counter()
-        with _progress(session, None if quiet else errors) as progress:
-            result = session.run(progress)
-        seconds = time.perf_counter() - started
-    outputs.write(program, result)
+    pipeline = read_pipeline(source, None if quiet else errors.print)
+    chosen = _solver(pipeline, solver, steps, {"eta": eta, "spacing": spacing, "temperature": temperature})
+    of_tokens = isinstance(pipeline.host, TokenDiffusion)
+    for option, value in (("--generator", generator), ("--tokens", tokens)):
+        if value is not None and not of_tokens:
+            raise click.UsageError(f"{option} is an option of pipelines of tokens; {pipeline.name} samples images")
+    check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).shape[0])
+    generator = (generator or "chip") if of_tokens else None
+    place = choose_place(backend, synapses, batch, images)
+    made = _run(pipeline, chosen, place, seed, images, state, generator, None if quiet else errors)
+    write_png(output, made.images)
+    write_array(npy, made.images)
+    if made.result.trajectory is not None:
+        write_array(tokens, made.result.trajectory)
+    if counts is not None:
+        write_counts(counts, pipeline, made.networks, generator)
+    if state is not None:  # of no more use
+        state.unlink(missing_ok=True)
     if quiet:
         return
-    summary = _summary(program, result, seconds, (len(result.counts) - before) * images)
-    settings = {"backend": backend, "solver": solver, "steps": steps, "seed": seed, "images": images}
-    files = {"output": output, "npy": npy, "counts": counts}
-    if as_json:
-        written = {name: None if path is None else str(path) for name, path in files.items()}
-        click.echo(json.dumps({**settings, **summary, **written}, indent=1, allow_nan=False))
-    else:
-        _print_summary(settings, summary, [str(path) for path in files.values() if path is not None])
+    settings = {
+        "backend": backend,
+        "solver": chosen.identity()["solver"],
+        "steps": len(chosen.timesteps),
+        "seed": seed,
+        "images": images,
+        "generator": generator,
+    }
+    written = {option[2:]: path for option, path in files.items() if option != "--state"}
+    _summarise(pipeline, settings, made, written, as_json)
 
 
-def _solver(program: Program, name: str, steps: int, eta: float | None, spacing: str) -> Solver:
-    """The solver for the Program's noise schedule; what it refuses is an error of the command line."""
-    from spikegen.diffusion import make_solver
+def _solver(pipeline: Pipeline, name: str | None, steps: int | None, options: Mapping[str, Any]) -> Solver:
+    """A solver of the pipeline with its steps chosen; what it refuses is an error of the command line."""
+    from spikegen.diffusion import default_solver
     from spikegen.errors import ConfigError
+    from spikegen.program import TokenDiffusion
 
-    host, train_steps = program.host, program.conditioning.steps
     try:
-        solver = make_solver(
-            name, host.beta_schedule, train_steps, clip_sample=host.clip_sample, spacing=spacing, eta=eta
-        )
-        solver.set_timesteps(steps)
+        solver = default_solver(pipeline, name, **options)
+        most = len(solver.timesteps)
+        default = most if isinstance(pipeline.host, TokenDiffusion) else min(_IMAGE_STEPS, most)
+        solver.set_timesteps(default if steps is None else steps)
+        solver.check(pipeline)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     return solver
 
 
-@contextlib.contextmanager
-def _progress(session: Session, console: Any) -> Iterator[Progress | None]:
-    """A progress bar with the remaining time, or None if there is no console to show it on."""
-    if console is None:
-        yield None
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _run(
+    pipeline: Pipeline,
+    solver: Solver,
+    place: Place,
+    seed: int,
+    images: int,
+    state: Path | None,
+    generator: str | None,
+    console: Any,
+) -> _Images:
+    """Walk the solver's steps with the denoiser, then decode if the sample is tokens."""
+    from spikegen.runtime import Session, open_target
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"))
-    total = len(session.timesteps) * session.images
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("sampling", total=total, completed=session.completed * session.images)
-        yield lambda done, _: bar.update(task, completed=done)
+    started = time.perf_counter()
+    denoiser = pipeline.network("denoiser")
+    steps = len(solver.timesteps)
+    opened = open_target(place.backend, denoiser, images=place.batch, synapses=place.synapses)
+    with contextlib.closing(opened) as target:
+        session = Session(
+            pipeline, target, solver, steps=steps, seed=seed, images=images, batch=place.batch, state_file=state
+        )
+        before = session.completed
+        with progress_bar(console, "sampling", steps * images, before * images) as progress:
+            result = session.run(progress)
+    networks = {"denoiser": result.counts}
+    evaluations = (steps - before) * images
+    if generator is None:
+        return _Images(result.sample, networks, result, time.perf_counter() - started, evaluations)
+    decoded = decode(pipeline, result.sample, place, generator)
+    networks["decoder"] = decoder_counts(decoded)
+    return _Images(decoded.images, networks, result, time.perf_counter() - started, evaluations + images)
 
 
-def _summary(program: Program, result: SampleResult, seconds: float, evaluations: int) -> Mapping[str, Any]:
-    """Figures of the run: time of the ``evaluations`` of this very process, counts of all."""
+def _summarise(
+    pipeline: Pipeline,
+    settings: Mapping[str, Any],
+    made: _Images,
+    files: Mapping[str, Path | None],
+    as_json: bool,
+) -> None:
     from spikegen.program.storage import digest
 
-    total = result.counts[0][1]
-    for _, counts in result.counts[1:]:
-        total = total + counts
-    return {
-        "program": program.name,
-        "digest": digest(program),
-        "timesteps": [step for step, _ in result.counts],
-        "evaluations": total.images,
-        "seconds": seconds,
-        "seconds_per_evaluation": seconds / evaluations if evaluations else None,
-        "events_per_evaluation": sum(total.events.values()) / total.images,
-        "stored_per_evaluation": sum(total.stored.values()) / total.images,
-        "effective_per_evaluation": sum(total.effective.values()) / total.images,
-    }
-
-
-def _print_summary(settings: Mapping[str, Any], summary: Mapping[str, Any], files: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    each = summary["seconds_per_evaluation"]
-    table = Table(title=f"{summary['program']} on {settings['backend']}", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    networks = counted(made.networks)
+    each = made.seconds / made.evaluations if made.evaluations else None
+    if as_json:
+        summary = {
+            **settings,
+            "pipeline": pipeline.name,
+            "digest": digest(pipeline),
+            "timesteps": [step for step, _ in made.result.counts],
+            "seconds": made.seconds,
+            "seconds_per_evaluation": each,
+            "networks": networks,
+            **{name: None if path is None else str(path) for name, path in files.items()},
+        }
+        click.echo(json.dumps(summary, indent=1, allow_nan=False))
+        return
+    solver = f"{settings['solver']}, seed {settings['seed']}"
     rows = {
-        "images x steps": f"{settings['images']} x {settings['steps']} ({settings['solver']}, seed {settings['seed']})",
-        "network evaluations": f"{summary['evaluations']:,}",
-        "seconds": f"{summary['seconds']:.2f}",
+        "images x steps": f"{settings['images']} x {settings['steps']} ({solver})",
+        "seconds": f"{made.seconds:.2f}",
         "seconds per evaluation": "" if each is None else f"{each:.4f}",
-        "events per evaluation": f"{summary['events_per_evaluation']:,.0f}",
-        "synaptic operations per evaluation": f"{summary['stored_per_evaluation']:,.0f}",
-        "  through nonzero weights": f"{summary['effective_per_evaluation']:,.0f}",
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"Wrote {', '.join(files)}", soft_wrap=True, markup=False)
+    if settings["generator"] is not None:
+        rows["spike generator"] = "on the chip" if settings["generator"] == "chip" else "look-up table"
+    print_summary(f"{pipeline.name} on {settings['backend']}", rows, networks, list(files.values()))

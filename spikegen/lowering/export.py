@@ -77,6 +77,7 @@ def export_model(
         "checkpoint": checkpoint.source,
         "checkpoint_digest": checkpoint.digest,
         "dataset": checkpoint.dataset,
+        "held_out": str(checkpoint.training.get("held_out", 0)),
         "calibration_seed": str(seed),
         "spikegen": __version__,
         "torch": torch.__version__,

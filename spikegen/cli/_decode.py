@@ -1,0 +1,54 @@
+"""Tokens to images on a backend, with the spike generator in either place."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from spikegen.program import Pipeline
+    from spikegen.runtime import DecodeResult
+    from spikegen.runtime.counts import StepCounts
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the networks of a run are built.
+
+    Attributes:
+        backend: key of :data:`spikegen.runtime.BACKENDS`.
+        synapses: how Lava holds the synapses.
+        batch: images per evaluation.
+    """
+
+    backend: str
+    synapses: str
+    batch: int
+
+
+def choose_place(backend: str, synapses: str | None, batch: int | None, images: int) -> Place:
+    """The place for a run of ``images`` images, with the defaults of the backend."""
+    from spikegen.runtime.backends import default_batch
+
+    size = default_batch(backend, images) if batch is None else min(batch, images)
+    return Place(backend, synapses or "sparse", size)
+
+
+def decode(pipeline: Pipeline, tokens: npt.NDArray[np.int64], place: Place, generator: str) -> DecodeResult:
+    """The images of ``tokens``; ``generator`` is "chip" or "lookup"."""
+    from spikegen.runtime import decode_tokens, lookup_decoder, open_target
+
+    lookup = lookup_decoder(pipeline) if generator == "lookup" else None
+    program = pipeline.network("decoder") if lookup is None else lookup.program
+    opened = open_target(place.backend, program, images=place.batch, synapses=place.synapses)
+    with contextlib.closing(opened) as target:
+        return decode_tokens(pipeline, target, tokens, place.batch, lookup)
+
+
+def decoder_counts(decoded: DecodeResult) -> tuple[StepCounts, ...]:
+    """The counts of a decode as those of one step."""
+    return ((0, decoded.counts),)

@@ -1,0 +1,106 @@
+"""Result files, progress and the summary of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from spikegen.runtime.counts import StepCounts
+
+
+def check_outputs(source: str, files: Mapping[str, Path | None]) -> None:
+    """Refuse what cannot be written, before the work starts.
+
+    Args:
+        source: the argument of the command, which no file may replace.
+        files: option -> path, None: not wanted.
+    """
+    from spikegen.runtime.files import check_output
+
+    paths = [path for path in files.values() if path is not None]
+    for path in paths:
+        check_output(path)
+    names = [path.resolve() for path in (*paths, Path(source))]
+    if len(set(names)) != len(names):
+        raise click.UsageError(f"PIPELINE, {', '.join(files)} must be different files")
+
+
+def write_array(path: Path | None, array: npt.NDArray[np.generic]) -> None:
+    """Write ``array`` as .npy, if a path is given."""
+    import numpy as np
+
+    from spikegen.runtime.files import write_output
+
+    if path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        write_output(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def progress_bar(console: Any, title: str, total: int, done: int = 0) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar of evaluations with the remaining time, or None if there is no console to show it on."""
+    if console is None:
+        yield None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"))
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        yield lambda completed, _: bar.update(task, completed=completed)
+
+
+def counted(networks: Mapping[str, Sequence[StepCounts]]) -> dict[str, dict[str, float]]:
+    """Role -> evaluations, and means per evaluation of events and synaptic operations."""
+    rows = {}
+    for role, steps in networks.items():
+        total = steps[0][1]
+        for _, counts in steps[1:]:
+            total = total + counts
+        rows[role] = {
+            "evaluations": total.images,
+            "events_per_evaluation": sum(total.events.values()) / total.images,
+            "stored_per_evaluation": sum(total.stored.values()) / total.images,
+            "effective_per_evaluation": sum(total.effective.values()) / total.images,
+        }
+    return rows
+
+
+def print_summary(
+    title: str, rows: Mapping[str, str], networks: Mapping[str, Mapping[str, float]], files: Sequence[Path | None]
+) -> None:
+    """The figures of a run as a table, and the files it wrote."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    for role, figures in networks.items():
+        table.add_section()
+        table.add_row(f"{role}: evaluations", f"{figures['evaluations']:,.0f}")
+        table.add_row("  events per evaluation", f"{figures['events_per_evaluation']:,.0f}")
+        table.add_row("  synaptic operations per evaluation", f"{figures['stored_per_evaluation']:,.0f}")
+        table.add_row("    through nonzero weights", f"{figures['effective_per_evaluation']:,.0f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"Wrote {', '.join(str(path) for path in files if path is not None)}", soft_wrap=True, markup=False)
