@@ -25,7 +25,10 @@ PRIMITIVES: tuple[type, ...] = (
     program.Conv,
     program.Dense,
     program.Conditioning,
-    program.Host,
+    program.Pipeline,
+    program.Standalone,
+    program.ImageDiffusion,
+    program.TokenDiffusion,
 )
 
 WIDTHS: dict[str, str] = {

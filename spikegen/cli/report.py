@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -10,20 +11,21 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from spikegen.cli._program import read_program
+from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spikegen.energy import Report
-    from spikegen.program import Counts, Program
+    from spikegen.energy import EnergyModel, GeneratorCost, PipelineReport, Report
+    from spikegen.program import Counts, Pipeline, Program
+    from spikegen.runtime.counts import StepCounts
 
 _PREFIXES = ("p", "n", "µ", "m", "")
 _IMAGES, _STEPS = 4, 5  # the small run
 
 
 @click.command()
-@click.argument("source", metavar="PROGRAM")
+@click.argument("source", metavar="PIPELINE")
 @click.option(
     "--counts",
     "counts_file",
@@ -35,11 +37,11 @@ _IMAGES, _STEPS = 4, 5  # the small run
     type=click.Choice(["population", "projection", "step"]),
     default="population",
     show_default=True,
-    help="Rows of the first table.",
+    help="Rows of the first tables.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON, - for stdout.")
 @click.option("-n", "--images", type=click.IntRange(min=1), help="Images of that small run, default 4.")
-@click.option("--steps", type=click.IntRange(min=1), help="DDIM steps of that small run, default 5.")
+@click.option("--steps", type=click.IntRange(min=1), help="Solver steps of that small run, default 5.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of that small run, default 0.")
 def report(
     source: str,
@@ -56,8 +58,7 @@ def report(
     """
     from rich.console import Console
 
-    from spikegen.energy import build_report
-    from spikegen.runtime import read_counts
+    from spikegen.energy import build_pipeline_report
     from spikegen.runtime.files import check_output, write_output
 
     small_run = {"-n": images, "--steps": steps, "--seed": seed}
@@ -68,35 +69,79 @@ def report(
     if json_file is not None and not to_stdout:
         check_output(json_file)
     console = Console(stderr=to_stdout, highlight=False, markup=False)  # names may hold brackets
-    program = read_program(source, console.print)
+    pipeline = read_pipeline(source, console.print)
     if counts_file is None:
         n, k, s = images or _IMAGES, steps or _STEPS, seed or 0
-        console.print(f"No --counts: counting {n} images x {k} DDIM steps, seed {s}, on the simulator.")
-        counts = _small_run(program, n, k, s)
+        console.print(f"No --counts: counting {n} images x {k} steps, seed {s}, on the simulator.")
+        counts, programs = _small_run(pipeline, n, k, s), {}
     else:
-        counts = read_counts(counts_file, program).steps
-    found = build_report(program, counts)
-    text = json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n"
+        counts, programs = _recorded(pipeline, counts_file)
+    found = build_pipeline_report(pipeline, counts, programs)
+    cost = _generator_cost(pipeline)
+    document = {**found.to_dict(), "generator": None if cost is None else dataclasses.asdict(cost)}
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if to_stdout:
         click.echo(text, nl=False)
         return
-    for part in (_ROWS[by](found), operations_table(found), energy_table(found)):
-        console.print(part)
+    for role, part in found.networks.items():
+        console.print(_ROWS[by](part, role))
+        console.print(operations_table(part, role))
+    if cost is not None:
+        console.print(generator_table(cost))
+    console.print(energy_table(found))
     for line in notes():
         console.print(line)
     if json_file is not None:
         write_output(json_file, text.encode())
 
 
-def _small_run(program: Program, images: int, steps: int, seed: int) -> Sequence[tuple[int, Counts]]:
-    from spikegen.diffusion import make_solver
-    from spikegen.runtime import Session
+Counted = dict[str, "tuple[StepCounts, ...]"]
+
+
+def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Program]]:
+    """The counts of a file, and the Programs that ran in place of the pipeline's."""
+    from spikegen.runtime import lookup_decoder, read_counts
+
+    record = read_counts(path, pipeline)
+    lookup = record.generator == "lookup"
+    return dict(record.networks), {"decoder": lookup_decoder(pipeline).program} if lookup else {}
+
+
+def _small_run(pipeline: Pipeline, images: int, steps: int, seed: int) -> Counted:
+    from spikegen.diffusion import default_solver
+    from spikegen.runtime import Session, decode_tokens
     from spikegen.simulator import Simulator
 
-    host = program.host
-    solver = make_solver("ddim", host.beta_schedule, program.conditioning.steps, clip_sample=host.clip_sample)
-    with Simulator(program) as simulator:
-        return Session(program, simulator, solver, steps=steps, seed=seed, images=images).run().counts
+    solver = default_solver(pipeline)
+    with Simulator(pipeline.network("denoiser")) as simulator:
+        result = Session(
+            pipeline, simulator, solver, steps=min(steps, len(solver.timesteps)), seed=seed, images=images
+        ).run()
+    counts: Counted = {"denoiser": result.counts}
+    if "decoder" in pipeline.networks:
+        with Simulator(pipeline.network("decoder")) as simulator:
+            counts["decoder"] = ((0, decode_tokens(pipeline, simulator, result.sample).counts),)
+    return counts
+
+
+def _generator_cost(pipeline: Pipeline) -> GeneratorCost | None:
+    """What the spike generator of a token decoder costs in either place, on every code vector in turn."""
+    import numpy as np
+
+    from spikegen.energy import generator_cost
+    from spikegen.program import TokenDiffusion
+    from spikegen.runtime import decode_tokens, lookup_decoder
+    from spikegen.simulator import Simulator
+
+    if not isinstance(pipeline.host, TokenDiffusion):
+        return None
+    decoder, lookup = pipeline.network("decoder"), lookup_decoder(pipeline)
+    codes, (height, width) = len(pipeline.host.codebook), decoder.input.shape[1:]
+    grids = -(-codes // (height * width))  # as few as hold every code vector
+    tokens = (np.arange(grids * height * width) % codes).reshape(grids, height, width)
+    chip = decode_tokens(pipeline, Simulator(decoder), tokens).counts
+    table = decode_tokens(pipeline, Simulator(lookup.program), tokens, lookup=lookup).counts
+    return generator_cost(decoder, chip, lookup.program, table)
 
 
 def joules(picojoules: float) -> str:
@@ -122,13 +167,13 @@ def _table(title: str, columns: Sequence[str], text_columns: int = 1) -> Table:
     return table
 
 
-def population_table(found: Report) -> Table:
+def population_table(found: Report, role: str) -> Table:
     """Mean events of each node and synaptic operations into it, per evaluation."""
     stored: dict[str, int] = {}
     for projection in found.total.projections:
         stored[projection.target] = stored.get(projection.target, 0) + projection.stored
     columns = ("population", "type", "neurons", "events", "rate", "synops in")
-    table = _table(f"{_heading(found)}: per evaluation, by population", columns, 2)
+    table = _table(f"{_heading(found, role)}: per evaluation, by population", columns, 2)
     for node in found.total.nodes:
         chances = node.neurons * found.program.timesteps * found.evaluations
         sends = node.kind != "Readout"
@@ -143,29 +188,29 @@ def population_table(found: Report) -> Table:
     return table
 
 
-def projection_table(found: Report) -> Table:
+def projection_table(found: Report, role: str) -> Table:
     """Mean operations of each projection, per evaluation."""
     columns = ("projection", "messages", "events", "stored", "effective", "delayed")
-    table = _table(f"{_heading(found)}: per evaluation, by projection", columns, 2)
+    table = _table(f"{_heading(found, role)}: per evaluation, by projection", columns, 2)
     for p in found.total.projections:
         counts = (p.events, p.stored, p.effective, p.delayed)
         table.add_row(p.name, p.kind, *(_number(count / found.evaluations) for count in counts))
     return table
 
 
-def step_table(found: Report) -> Table:
+def step_table(found: Report, role: str) -> Table:
     """Mean operations at each diffusion step, per evaluation."""
     names = ("spikes", "binary_synops", "graded_synops", "analog_macs", "bias_adds")
-    table = _table(f"{_heading(found)}: per evaluation, by diffusion step", ("step", *names))
+    table = _table(f"{_heading(found, role)}: per evaluation, by diffusion step", ("step", *names))
     for step, part in zip(found.steps, found.per_step, strict=True):
         totals = part.totals()
         table.add_row(str(step), *(_number(totals[name] / part.evaluations) for name in names))
     return table
 
 
-def operations_table(found: Report) -> Table:
-    """Every kind of operation, per evaluation and per sample, next to the dense ANN."""
-    table = _table("Operations", ("operation", "per evaluation", f"per sample (x {len(found.steps)} steps)"))
+def operations_table(found: Report, role: str) -> Table:
+    """Every kind of operation of one network, per evaluation and per sample, next to the dense ANN."""
+    table = _table(f"{role}: operations", ("operation", "per evaluation", f"per sample (x {len(found.steps)} steps)"))
     per_sample = found.per_sample()
     for name, count in found.per_evaluation().items():
         table.add_row(name, _number(count), _number(per_sample[name]))
@@ -176,19 +221,39 @@ def operations_table(found: Report) -> Table:
     return table
 
 
-def energy_table(found: Report) -> Table:
-    """Estimated energy under every model, next to the dense ANN."""
+def generator_table(cost: GeneratorCost) -> Table:
+    """Operations of the spike generator in either place."""
+    title = f"spike generator ({cost.name}): operations of one decode, mean over all code vectors"
+    table = _table(title, ("operation", "on the chip", "look-up table"))
+    for name in dict.fromkeys((*cost.chip, *cost.lookup)):
+        cells = (_number(side[name]) if name in side else "" for side in (cost.chip, cost.lookup))
+        table.add_row(name, *cells)
+    return table
+
+
+def energy_table(found: PipelineReport) -> Table:
+    """Estimated energy of one sample under every model, by network and in all, next to the dense ANN."""
     from spikegen.energy import MODELS
 
-    table = _table("Estimated energy", ("model", "per evaluation", f"per sample (x {len(found.steps)} steps)"))
+    columns = ("model", *found.networks, *(("all",) if len(found.networks) > 1 else ()))
+    table = _table("Estimated energy of one sample", columns)
     for model in MODELS.values():
-        each, whole = model.energy(found.per_evaluation()), model.energy(found.per_sample())
-        table.add_row(model.name, _range(each.low, each.high), _range(whole.low, whole.high))
-        ann = found.ann_energy(model)
-        if ann is not None:
-            table.add_row("  dense ANN, same shape", joules(ann), joules(ann * len(found.steps)))
-            table.add_row("  network / ANN", f"{each.low / ann:.1%}", f"{each.low / ann:.1%}")
+        parts = [model.energy(part.per_sample()) for part in found.networks.values()]
+        anns = [_ann(part, model) for part in found.networks.values()]
+        if len(parts) > 1:
+            parts.append(model.energy(found.per_sample()))
+            anns.append(found.ann_energy(model))
+        table.add_row(model.name, *(_range(energy.low, energy.high) for energy in parts))
+        if any(ann is not None for ann in anns):
+            table.add_row("  dense ANN, same shape", *("" if ann is None else joules(ann) for ann in anns))
+            ratios = ("" if ann is None else f"{e.low / ann:.1%}" for e, ann in zip(parts, anns, strict=True))
+            table.add_row("  network / ANN", *ratios)
     return table
+
+
+def _ann(part: Report, model: EnergyModel) -> float | None:
+    energy = part.ann_energy(model)
+    return None if energy is None else energy * len(part.steps)
 
 
 def notes() -> list[str]:
@@ -208,8 +273,8 @@ def _price(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g}..{high:g}"
 
 
-def _heading(found: Report) -> str:
-    return f"{found.program.name}, T = {found.program.timesteps}, {found.samples} samples x {len(found.steps)} steps"
+def _heading(found: Report, role: str) -> str:
+    return f"{role}, T = {found.program.timesteps}, {found.samples} samples x {len(found.steps)} steps"
 
 
 _ROWS = {"population": population_table, "projection": projection_table, "step": step_table}

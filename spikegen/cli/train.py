@@ -14,17 +14,20 @@ from spikegen.errors import LoweringError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from spikegen.models import SpikingUNet
+    import numpy as np
+    import numpy.typing as npt
+
+    from spikegen.models import Model, SpikingDiffusion, SpikingUNet
     from spikegen.training import Progress, Recipe
 
-_RECIPES = ("digits-unet",)
+_RECIPES = ("digits-unet", "digits-vq")
 GRID_IMAGES, GRID_STEPS = 64, 20
 
 
 @click.command()
 @click.argument("recipe", type=click.Choice(_RECIPES))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Output folder.")
-@click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps; default: the recipe's.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps of each stage; default: the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images per step; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; default: the recipe's.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: torch's choice.")
@@ -61,17 +64,20 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     named = RECIPES[recipe]
+    changes = {"iterations": iterations, "batch_size": batch_size}
+    given = {name: value for name, value in changes.items() if value is not None}
     chosen = dataclasses.replace(
         named,
-        iterations=named.iterations if iterations is None else iterations,
-        batch_size=named.batch_size if batch_size is None else batch_size,
+        stages=tuple(dataclasses.replace(stage, **given) for stage in named.stages),
         seed=named.seed if seed is None else seed,
     )
     trainer = Trainer(chosen, output)
     with _progress(trainer.iteration, chosen.iterations, quiet) as on_progress:
         checkpoint = trainer.run(
             on_progress=on_progress,
-            on_sample=lambda iteration, model: _write_grid(chosen, model, output / "samples" / f"{iteration:06d}.png"),
+            on_sample=lambda iteration, network, model: _write_grid(
+                chosen, network, model, output / "samples" / f"{iteration:06d}.png"
+            ),
             sample_every=sample_every,
             save_every=save_every,
         )
@@ -95,15 +101,47 @@ def _progress(start: int, total: int, quiet: bool) -> Iterator[Callable[[Progres
         yield lambda done: bar.update(task, completed=done.iteration, description=f"loss {done.loss:.4f}")
 
 
-def _write_grid(recipe: Recipe, model: SpikingUNet, path: Path) -> None:
-    from spikegen.diffusion import make_solver
+def _write_grid(recipe: Recipe, network: str, model: Model, path: Path) -> None:
+    """A picture of what the model can do so far: reconstructions of an autoencoder, else samples."""
+    from spikegen.models import SpikingUNet
     from spikegen.runtime import write_png
+
+    if isinstance(model, SpikingUNet):
+        images = _sampled(recipe, model)
+    elif network == "autoencoder":
+        images = _reconstructed(recipe, model)
+    else:
+        images = _sampled_tokens(recipe, model)
+    path.parent.mkdir(exist_ok=True)
+    write_png(path, images)
+
+
+def _sampled(recipe: Recipe, model: SpikingUNet) -> npt.NDArray[np.float64]:
+    from spikegen.diffusion import make_solver
     from spikegen.training.sampling import sample_model
 
-    size = recipe.model
+    size = model.config
     solver = make_solver("ddim", recipe.beta_schedule, size.diffusion_steps)
     shape = (size.channels, size.image_size, size.image_size)
     steps = min(GRID_STEPS, size.diffusion_steps)
-    images = sample_model(model, shape, solver, steps=steps, images=GRID_IMAGES, seed=recipe.seed)
-    path.parent.mkdir(exist_ok=True)
-    write_png(path, images)
+    return sample_model(model, shape, solver, steps=steps, images=GRID_IMAGES, seed=recipe.seed)
+
+
+def _reconstructed(recipe: Recipe, model: SpikingDiffusion) -> npt.NDArray[np.float64]:
+    from spikegen.training.datasets import load_images, split
+    from spikegen.training.sampling import reconstruct_images
+
+    trained, held_out = split(load_images(recipe.dataset), recipe.held_out)
+    return reconstruct_images(model, (held_out if len(held_out) else trained)[:GRID_IMAGES])
+
+
+def _sampled_tokens(recipe: Recipe, model: SpikingDiffusion) -> npt.NDArray[np.float64]:
+    from spikegen.diffusion import Absorbing
+    from spikegen.training.sampling import decode_model, sample_tokens
+
+    size = model.config
+    solver = Absorbing(size.codes, size.diffusion_steps)
+    tokens = sample_tokens(
+        model.denoiser, solver, (size.grid, size.grid), steps=size.diffusion_steps, images=GRID_IMAGES, seed=recipe.seed
+    )
+    return decode_model(model, tokens)

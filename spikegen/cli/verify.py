@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._program import read_program
+from spikegen.cli._options import SYNAPSES
+from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spikegen.lowering.parts import Part
     from spikegen.models import Checkpoint
-    from spikegen.program import Program
+    from spikegen.program import Pipeline
+    from spikegen.verification import NetworkResult
+
+_SHARES = (0.05, 0.4, 0.8)
 
 
 @click.command()
-@click.argument("source", metavar="PROGRAM")
+@click.argument("source", metavar="PIPELINE")
 @click.option("-n", "--images", type=click.IntRange(min=1), default=4, show_default=True, help="Images per step.")
 @click.option(
     "--at",
@@ -27,13 +36,9 @@ if TYPE_CHECKING:
     help="Diffusion step to verify at; repeat it. Default: 5 %, 40 % and 80 % of the diffusion.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Choice of images and noise.")
-@click.option("--checkpoint", help="The float model; default: the one the Program was made from.")
+@click.option("--checkpoint", help="The float model; default: the one the pipeline was made from.")
 @click.option(
-    "--synapses",
-    type=click.Choice(("conv", "sparse")),
-    default="conv",
-    show_default=True,
-    help="Form of Lava's synapses.",
+    "--synapses", type=click.Choice(SYNAPSES), default="conv", show_default=True, help="Form of Lava's synapses."
 )
 @click.option("--no-lava", is_flag=True, help="Leave Lava out (say, where it is not installed).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -47,139 +52,133 @@ def verify(
     no_lava: bool,
     as_json: bool,
 ) -> None:
-    """Compare PROGRAM on every target, on real images noised to several diffusion steps. Exit code 1 if they differ."""
+    """Compare every network of PIPELINE on every target, on real inputs. Exit code 1 if they differ.
+
+    A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
+    spike generator of a decoder is compared with its look-up table.
+    """
     from rich.console import Console
 
+    from spikegen.errors import ConfigError
+    from spikegen.lowering.parts import diffusion_steps, network_parts
+
     errors = Console(stderr=True, highlight=False)
-    program = read_program(source, errors.print)
-    total = program.conditioning.steps
-    chosen = steps or tuple(int(share * total) for share in (0.05, 0.4, 0.8))
-    if max(chosen) >= total:
-        raise click.UsageError(f"--at {max(chosen)}: the Program has diffusion steps 0..{total - 1}")
-    model = _float_model(program, checkpoint)
+    pipeline = read_pipeline(source, errors.print)
+    model = _float_model(pipeline, checkpoint)
+    chosen = list(steps or diffusion_steps(model, _SHARES))
+    try:
+        parts = network_parts(model, chosen, images, seed)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    targets = ("SLAYER",) if no_lava else ("SLAYER", f"Lava ({synapses})")
     with errors.status("verifying") as status:
-        result = _verify(program, model, images, chosen, seed, None if no_lava else synapses, status.update)
+        found = {
+            role: _verify(pipeline, role, parts[role], images, targets, synapses, status.update) for role in parts
+        }
+        generator = _verify_generator(pipeline, parts)
+    equal = all(result.equal for result in found.values()) and not (generator and generator["differing"])
     if as_json:
-        click.echo(json.dumps(result, indent=1, allow_nan=False))
+        summary = {
+            "pipeline": pipeline.name,
+            "images": images,
+            "diffusion_steps": chosen,
+            "seed": seed,
+            "targets": list(targets),
+            "equal": equal,
+            "networks": {role: dataclasses.asdict(result) for role, result in found.items()},
+            "generator": generator,
+        }
+        click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
-        _print(result)
-    if not result["equal"]:
+        at = ", ".join(map(str, chosen))
+        console = Console(highlight=False)
+        for role, result in found.items():
+            _print(console, role, result, targets)
+        if generator is not None:
+            console.print(
+                f"spike generator on the chip against its look-up table: {generator['differing']:,} of "
+                f"{generator['messages']:,} messages differ"
+            )
+        console.print(
+            f"{pipeline.name}: {images} inputs for each of the diffusion steps {at}: simulator, "
+            f"{' and '.join(targets)} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
+        )
+    if not equal:
         sys.exit(1)
 
 
-def _float_model(program: Program, source: str | None) -> Checkpoint:
-    """The checkpoint that ``program`` was made from; another one is refused."""
+def _float_model(pipeline: Pipeline, source: str | None) -> Checkpoint:
+    """The checkpoint that ``pipeline`` was made from; another one is refused."""
     from spikegen.errors import CheckpointError
     from spikegen.models import load_checkpoint
 
-    recorded = program.provenance.get("checkpoint_digest")
-    named = source or program.provenance.get("checkpoint")
+    recorded = pipeline.provenance.get("checkpoint_digest")
+    named = source or pipeline.provenance.get("checkpoint")
     if named is None:
-        raise CheckpointError("the Program does not name the checkpoint it was made from; give it with --checkpoint")
+        raise CheckpointError("the pipeline does not name the checkpoint it was made from; give it with --checkpoint")
     checkpoint = load_checkpoint(named)
     if recorded is not None and checkpoint.digest != recorded:
         raise CheckpointError(
-            f"{named}: not the checkpoint that the Program was made from (digest {checkpoint.digest[:12]}, "
+            f"{named}: not the checkpoint that the pipeline was made from (digest {checkpoint.digest[:12]}, "
             f"recorded {recorded[:12]}); give that one with --checkpoint, or export again"
         )
     return checkpoint
 
 
 def _verify(
-    program: Program,
-    checkpoint: Checkpoint,
+    pipeline: Pipeline,
+    role: str,
+    part: Part,
     images: int,
-    steps: tuple[int, ...],
-    seed: int,
-    synapses: str | None,
-    say: Any,
-) -> dict[str, Any]:
-    import numpy as np
-
-    from spikegen.lowering.calibrate import noised
-    from spikegen.program.numerics import quantize_input
+    targets: tuple[str, ...],
+    synapses: str,
+    say: Callable[[str], None],
+) -> NetworkResult:
+    """One network on SLAYER's dynamics, and on Lava if it is among ``targets``."""
     from spikegen.runtime import open_target
-    from spikegen.simulator import Simulator
-    from spikegen.training import load_images
-    from spikegen.verification import SlayerTarget, differences, fidelity
+    from spikegen.verification import SlayerTarget, verify_network
 
-    clean = load_images(checkpoint.dataset)
-    data = noised(clean, checkpoint.beta_schedule, program.conditioning.steps, list(steps), images, seed)
-    rows: dict[str, dict[str, Any]] = {
-        name: {"population": name, "messages": 0, "events": 0, "slayer": 0, "lava": None if synapses is None else 0}
-        for name in program.nodes
-    }
-    agreements: dict[str, list[float]] = {}
-    per_step = []
+    program = pipeline.network(role)
     with contextlib.ExitStack() as stack:
-        others: dict[str, Any] = {"slayer": SlayerTarget(program)}
-        if synapses is not None:
-            say("building the Lava network")
-            others["lava"] = stack.enter_context(
-                contextlib.closing(open_target("lava", program, images=images, synapses=synapses))
-            )
-        simulator = Simulator(program)
-        for step in steps:
-            noisy = data.images[data.steps == step][:images]
-            frames = quantize_input(noisy, program.input.scale, program.input.bits)
-            reference = simulator.evaluate(frames, step, record=True)
-            step_row: dict[str, Any] = {"step": step}
-            for name, target in others.items():
-                say(f"diffusion step {step}: {name}")
-                evaluation = target.evaluate(frames, step, record=True)
-                found = differences(program, reference, evaluation)
-                for difference in found:
-                    rows[difference.node][name] += difference.differing
-                step_row[f"differing_{name}"] = sum(difference.differing for difference in found)
-                step_row[f"equal_counts_{name}"] = evaluation.counts == reference.counts
-            for difference in found:
-                rows[difference.node]["messages"] += difference.messages
-                rows[difference.node]["events"] += difference.events
-            close = fidelity(program, reference, checkpoint.model, noisy, step)
-            for name, agreement in close.agreement.items():
-                agreements.setdefault(name, []).append(agreement)
-            per_step.append({**step_row, "noise_error": close.noise_error})
-    for name, row in rows.items():
-        row["agreement_with_float"] = float(np.mean(agreements[name])) if name in agreements else None
-    equal = all(row[f"differing_{name}"] == 0 and row[f"equal_counts_{name}"] for row in per_step for name in others)
-    return {
-        "program": program.name,
-        "images": images,
-        "seed": seed,
-        "synapses": synapses,
-        "equal": equal,
-        "populations": list(rows.values()),
-        "steps": per_step,
-    }
+        built: dict[str, Any] = {"SLAYER": SlayerTarget(program)}
+        for name in targets[1:]:
+            say(f"{role}: building the Lava network")
+            opened = open_target("lava", program, images=images, synapses=synapses)
+            built[name] = stack.enter_context(contextlib.closing(opened))
+        return verify_network(
+            program, built, part.data.images, part.data.steps, part.model, lambda text: say(f"{role}: {text}")
+        )
 
 
-def _print(result: dict[str, Any]) -> None:
-    from rich.console import Console
+def _verify_generator(pipeline: Pipeline, parts: dict[str, Part]) -> dict[str, int] | None:
+    """The generator of a decoder against its table, on the tokens of the images."""
+    from spikegen.program import TokenDiffusion
+    from spikegen.runtime.tokens import nearest
+    from spikegen.verification import generator_differences
+
+    if not isinstance(pipeline.host, TokenDiffusion):
+        return None
+    tokens = nearest(pipeline.host.codebook, parts["decoder"].data.images)
+    messages, differing = generator_differences(pipeline, tokens)
+    return {"messages": messages, "differing": differing}
+
+
+def _print(console: Console, role: str, result: NetworkResult, targets: tuple[str, ...]) -> None:
     from rich.table import Table
 
-    console = Console(highlight=False)
-    lava = result["synapses"]
-    steps = ", ".join(str(row["step"]) for row in result["steps"])
-    table = Table(
-        title=f"{result['program']}: differing messages against the simulator, "
-        f"{result['images']} images at diffusion steps {steps}",
-        title_justify="left",
-    )
+    table = Table(title=f"{role}: messages that differ from the simulator's", title_justify="left")
     table.add_column("population", overflow="fold", min_width=19)
-    for heading in ("messages", "events", "SLAYER", f"Lava ({lava})" if lava else "Lava", "equal to float"):
+    for heading in ("messages", "events", *targets, "as float"):
         table.add_column(heading, justify="right")
-    for row in result["populations"]:
-        agreement = row["agreement_with_float"]
+    for row in result.nodes:
         table.add_row(
-            row["population"].replace("[", "\\["),
-            f"{row['messages']:,}",
-            f"{row['events']:,}",
-            f"{row['slayer']:,}",
-            "not run" if row["lava"] is None else f"{row['lava']:,}",
-            "" if agreement is None else f"{agreement:.1%}",
+            row.node.replace("[", "\\["),
+            f"{row.messages:,}",
+            f"{row.events:,}",
+            *(f"{row.differing[target]:,}" for target in targets),
+            "" if row.agreement is None else f"{row.agreement:.1%}",
         )
     console.print(table)
-    for row in result["steps"]:
-        console.print(f"diffusion step {row['step']}: relative error of the predicted noise {row['noise_error']:.3f}")
-    targets = "simulator and SLAYER" if lava is None else "simulator, SLAYER and Lava"
-    console.print(f"{targets}: {'equal' if result['equal'] else 'NOT EQUAL'} (messages, readouts and counts)")
+    for step in result.steps:
+        label = f" at diffusion step {step.step}" if len(result.steps) > 1 else ""
+        console.print(f"relative error of the readout against the float model{label}: {step.output_error:.3f}")

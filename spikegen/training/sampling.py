@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spikegen.diffusion import Absorbing, Sample, Solver
+from spikegen.models import SpikingDiffusion
+from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.runtime.noise import ImageNoise
 
 BATCH = 250
@@ -46,6 +48,24 @@ def sample_tokens(
         seed: 0 .. 2^64 - 1; image n depends on (seed, n) only, up to float rounding.
     """
     return _walk(lambda x, _: model(x), (2, *grid), solver, steps, images, seed)
+
+
+def decode_model(model: SpikingDiffusion, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The images float64 [N, C, H, W] in [-1, 1] of ``tokens`` int64 [N, h, w], decoded by the float model."""
+    autoencoder = model.autoencoder
+    with torch.no_grad():
+        parts = torch.from_numpy(tokens).split(BATCH)
+        pixels = torch.cat([torch.tanh(autoencoder.decoder(autoencoder.code_vectors(part))) for part in parts])
+    return np.clip(pixels.double().numpy() / PIXEL_SCALE, -1.0, 1.0)
+
+
+def reconstruct_images(model: SpikingDiffusion, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """``images`` float32 [N, C, H, W] in [-1, 1], encoded and decoded by the float model; float64."""
+    autoencoder = model.autoencoder
+    with torch.no_grad():
+        parts = torch.from_numpy(images * np.float32(PIXEL_SCALE)).split(BATCH)
+        tokens = torch.cat([autoencoder.tokens(autoencoder.encoder(part)) for part in parts])
+    return decode_model(model, tokens.numpy())
 
 
 def _walk(

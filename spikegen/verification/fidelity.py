@@ -16,22 +16,22 @@ from spikegen.runtime.readout import host_readout
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Agreement of a recorded evaluation with the float model on the same noised images.
+    """Agreement of a recorded evaluation with the float model on the same inputs.
 
     Attributes:
         agreement: Lif population -> share of equal (neuron, timestep, image) spikes, 0 .. 1.
-        noise_error: ``|noise_int - noise_float| / |noise_float|`` over all pixels (L2 norms).
+        output_error: ``|y_int - y_float| / |y_float|`` over the whole readout (L2 norms).
     """
 
     agreement: Mapping[str, float]
-    noise_error: float
+    output_error: float
 
 
 def fidelity(
     program: Program, evaluation: Evaluation, model: nn.Module, images: npt.NDArray[np.float64], step: int
 ) -> Fidelity:
-    """Compare ``evaluation`` of ``images`` (float64 [N, C, H, W], before quantisation) at diffusion step ``step``."""
-    spikes, noise = record_spikes(model, Calibration(images, np.full(len(images), step)))
+    """Compare ``evaluation`` of ``images`` (float64 [N, C, H, W], before quantisation) at conditioning step ``step``."""
+    spikes, output = record_spikes(model, Calibration(images, np.full(len(images), step)))
     agreement = {}
     for population in program.populations:
         if isinstance(population, Lif) and population.origin in spikes:
@@ -40,4 +40,4 @@ def fidelity(
             agreement[population.name] = float(np.mean(expected == evaluation.messages[population.name]))
     readout = next(program.readouts())
     found = host_readout(readout, evaluation.readouts[readout.name])
-    return Fidelity(agreement, float(np.linalg.norm(found - noise) / np.linalg.norm(noise)))
+    return Fidelity(agreement, float(np.linalg.norm(found - output) / np.linalg.norm(output)))
