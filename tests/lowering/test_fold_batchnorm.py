@@ -8,6 +8,7 @@ from hypothesis import given
 
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import AddOp, ConvOp, InputOp, LayerGraph, NormOp
+from spikegen.lowering.transposed import transposed_conv
 from tests.lowering.graphs import dyadic, graphs, images_for
 from tests.lowering.reference import run_graph
 
@@ -65,3 +66,11 @@ def test_a_norm_without_a_convolution_becomes_one() -> None:
 @given(graphs())
 def test_random_graphs(graph: LayerGraph) -> None:
     folded_equals(graph)
+
+
+def test_a_norm_scales_every_phase_of_a_transposed_convolution() -> None:
+    source = InputOp("input", (), SHAPE)
+    weight = dyadic(RNG, 3, 3, 3, 3)
+    up = transposed_conv("up", source, weight, dyadic(RNG, 3), (2, 2), (1, 1), (1, 1), (1, 1), 1)
+    after = NormOp("norm", ("up",), up.shape, np.array([0.5, -2.0, 1.0]), dyadic(RNG, 3))
+    assert [op.name for op in folded_equals(LayerGraph(2, 1, (source, up, after))).ops] == ["input", "up"]
