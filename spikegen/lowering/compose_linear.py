@@ -116,9 +116,9 @@ def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[Float
             name = inexact.name
             if name in chosen:
                 raise LoweringError(
-                    f"{name}: a value with a bias feeds a layer that reads across the border or has other taps in each "
-                    "phase; neither a composed kernel nor a relay is exact there; put a neuron between them or drop the "
-                    "bias"
+                    f"{name}: a value with a bias feeds a layer that reads across the border or has other taps in "
+                    "each phase; neither a composed kernel nor a relay is exact there; put a neuron between them or "
+                    "drop the bias"
                 ) from inexact
         relays.add(name)
         streams.append(Stream(name, len(graph.consumers(name)), math.nan, math.nan, relay=True))
