@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spikegen.diffusion.schedule import alphas_cumprod
+from spikegen.errors import ConfigError
 from spikegen.models import Model
 from spikegen.models.sdid import SDID, denoiser_input
 from spikegen.models.unet import SpikingUNet
@@ -21,6 +23,7 @@ from spikegen.training.recipes import Recipe, Stage
 COMMITMENT = 0.25  # weight of the two commitment terms (van den Oord et al. 2017, arXiv 1711.00937, Eq. 3: beta)
 ENCODING_BATCH = 256
 PSP_TAU = 2.0  # time constant of the postsynaptic potential, in SNN steps
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Task(ABC):
@@ -41,10 +44,10 @@ class Task(ABC):
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """The scalar loss of ``model`` on a batch."""
 
-    def prepare(self, model: nn.Module, generator: torch.Generator) -> None:
+    def prepare(self, model: nn.Module, generator: torch.Generator) -> None:  # noqa: B027 (most change nothing)
         """Change a freshly initialised ``model``; called once, before the first iteration."""
 
-    def finish(self, model: nn.Module) -> None:
+    def finish(self, model: nn.Module) -> None:  # noqa: B027 (most change nothing)
         """Change a trained ``model`` without changing what it computes; called on every averaged copy."""
 
     def _rows(self, data: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,13 +80,15 @@ class NoisePrediction(Task):
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         """See :meth:`Task.loss`; ``model`` is a :class:`SpikingUNet`."""
         noisy, t, noise = batch
-        return functional.mse_loss(_expect(model, SpikingUNet)(noisy, t), noise)
+        predicted: Tensor = _expect(model, SpikingUNet)(noisy, t)
+        return functional.mse_loss(predicted, noise)
 
 
 class VectorQuantisation(Task):
     """The VQ-SVAE (Spiking-Diffusion, arXiv 2308.10187).
 
-    With latents ``z``, nearest code vectors ``e``, encoder spikes ``s``, generator spikes ``g`` and stop-gradient ``sg``::
+    With latents ``z``, nearest code vectors ``e``, encoder spikes ``s``, generator spikes ``g``, the reconstruction
+    ``x'`` and stop-gradient ``sg``::
 
         mse(e, sg z) + 0.25 mse(z, sg e) + mse(PSP(g), PSP(sg s)) + 0.25 mse(PSP(sg g), PSP(s)) + mse(x', x) / Var(x)
 
@@ -171,22 +176,36 @@ class TokenDenoising(Task):
         logits = _expect(model, SDID)(denoiser_input(torch.where(masked, self.codes, tokens), t))
         entropy = (functional.cross_entropy(logits, tokens, reduction="none") * masked).flatten(1).sum(1)
         weight = (self.diffusion_steps - t + 1) / self.diffusion_steps
-        return (weight * entropy).mean() / (tokens[0].numel() * math.log(2))
+        loss: Tensor = (weight * entropy).mean() / (tokens[0].numel() * math.log(2))
+        return loss
 
 
 def make_task(recipe: Recipe, stage: Stage, model: Model) -> Task:
-    """The task of ``stage``; a denoiser of tokens needs the trained autoencoder of ``model``."""
+    """The task of ``stage``; a denoiser of tokens needs the trained autoencoder of ``model``.
+
+    Raises:
+        ConfigError: the model has no such network to train, or the data set is unknown or too small.
+    """
+    known = ("",) if isinstance(model, SpikingUNet) else ("autoencoder", "denoiser")
+    if stage.network not in known:
+        raise ConfigError(
+            f"Stage.network is {stage.network!r}; what is trained of a {type(model).__name__} is "
+            + " or ".join(map(repr, known))
+        )
     images = torch.from_numpy(split(load_images(recipe.dataset), recipe.held_out)[0])
-    config = model.config
     if isinstance(model, SpikingUNet):
-        return NoisePrediction(images, recipe.beta_schedule, config.diffusion_steps, stage.batch_size)
+        return NoisePrediction(images, recipe.beta_schedule, model.config.diffusion_steps, stage.batch_size)
     pixels = images * PIXEL_SCALE
     if stage.network == "autoencoder":
         return VectorQuantisation(pixels, stage.batch_size)
-    autoencoder = copy.deepcopy(model.autoencoder).eval()
+    tokens = encode(copy.deepcopy(model.autoencoder).eval(), pixels)
+    return TokenDenoising(tokens, model.config.codes, model.config.diffusion_steps, stage.batch_size)
+
+
+def encode(autoencoder: VQSVAE, pixels: Tensor) -> Tensor:
+    """Tokens int64 [N, h, w] of ``pixels``; every neuron starts at zero in every batch."""
     with torch.no_grad():
-        tokens = torch.cat([autoencoder.tokens(autoencoder.encoder(part)) for part in pixels.split(ENCODING_BATCH)])
-    return TokenDenoising(tokens, model.config.codes, config.diffusion_steps, stage.batch_size)
+        return torch.cat([autoencoder.tokens(autoencoder.encoder(part)) for part in pixels.split(ENCODING_BATCH)])
 
 
 def postsynaptic(spikes: Tensor, timesteps: int) -> Tensor:
@@ -199,7 +218,7 @@ def postsynaptic(spikes: Tensor, timesteps: int) -> Tensor:
     return torch.stack(potentials)
 
 
-def _expect(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+def _expect(model: nn.Module, kind: type[Network]) -> Network:
     if not isinstance(model, kind):
         raise TypeError(f"this task trains a {kind.__name__}, not a {type(model).__name__}")
     return model

@@ -174,7 +174,7 @@ class Trainer:
             group["lr"] = stage.learning_rate * warm * cosine
         loss = self.task.loss(network, self.task.batch(self.generator))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), stage.gradient_clip)
         self.optimizer.step()
         self.done += 1
@@ -213,12 +213,15 @@ class Trainer:
                 raise CheckpointError(
                     f"{path}: the state of another recipe; choose another output folder, or delete it"
                 )
+            index, done = int(state["stage"]), int(state["done"])
+            if index < 0 or not 1 <= done <= self.recipe.stages[index].iterations:
+                raise ValueError(f"{done} iterations of stage {index}")
             self.model.load_state_dict(state["model"])
-            self._enter(int(state["stage"]))
+            self._enter(index)
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
-            self.done, self.loss = int(state["done"]), float(state["loss"])
+            self.done, self.loss = done, float(state["loss"])
         except _DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
 

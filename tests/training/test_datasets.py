@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from spikegen.errors import ConfigError
+from spikegen.models import SpikingDiffusion, build_model
 from spikegen.training import DATASETS, RECIPES, Recipe, load_images
+from spikegen.training.datasets import split
+from spikegen.training.recipes import Stage
+from spikegen.training.tasks import make_task
 
 
 def test_the_digits_are_real_images_in_range() -> None:
@@ -31,6 +35,34 @@ def test_every_recipe_fits_its_data(name: str) -> None:
     size = recipe.model.image_size
     assert load_images(recipe.dataset).shape[1:] == (recipe.model.channels, size, size)
     assert recipe.dataset in DATASETS
+    # every stage trains a part of the model that there is, on data that there are
+    model = build_model(recipe.model)
+    for stage in recipe.stages:
+        model.get_submodule(stage.network)
+        assert make_task(recipe, stage, model).batch_size == stage.batch_size
+    assert recipe.iterations == sum(stage.iterations for stage in recipe.stages)
+    assert recipe.beta_schedule == ("absorbing" if isinstance(model, SpikingDiffusion) else "squaredcos_cap_v2")
+
+
+@pytest.mark.parametrize("held_out", [0, 1, 297, 1795])
+def test_a_split_is_a_partition_and_always_the_same(held_out: int) -> None:
+    images = load_images("digits")
+    numbered = np.arange(len(images), dtype=np.float32)[:, None, None, None]
+    trained, others = split(numbered, held_out)
+    assert (len(trained), len(others)) == (len(images) - held_out, held_out)
+    assert sorted([*trained.ravel(), *others.ravel()]) == list(range(len(images)))
+    np.testing.assert_array_equal(split(numbered, held_out)[1], others)
+    np.testing.assert_array_equal(split(images, held_out)[1], images[others.ravel().astype(int)])
+    # a random choice, not the first images; a larger one contains a smaller one
+    assert held_out < 2 or others.ravel().tolist() != list(range(held_out))
+    np.testing.assert_array_equal(split(numbered, 1796 - 1)[1][:held_out], others)
+
+
+@pytest.mark.parametrize("held_out", [1796, 1797, 5000])
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(held_out: int) -> None:
+    message = rf"^{held_out} held-out images leave {1797 - held_out} of 1797 to train on$"
+    with pytest.raises(ConfigError, match=message):
+        split(load_images("digits"), held_out)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +71,6 @@ def test_every_recipe_fits_its_data(name: str) -> None:
         {"iterations": 0},
         {"batch_size": 1},
         {"warmup": -1},
-        {"seed": -1},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"gradient_clip": -1.0},
@@ -48,7 +79,21 @@ def test_every_recipe_fits_its_data(name: str) -> None:
     ],
     ids=str,
 )
-def test_a_recipe_out_of_range_is_refused(field: dict[str, Any]) -> None:
+def test_a_stage_out_of_range_is_refused(field: dict[str, Any]) -> None:
     (name,) = field
-    with pytest.raises(ConfigError, match=rf"Recipe\.{name} is"):
+    with pytest.raises(ConfigError, match=rf"^Stage\.{name} is {field[name]}; it must be "):
+        Stage(**field)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"seed": -1}, r"^Recipe\.seed is -1; it must be at least 0$"),
+        ({"held_out": -1}, r"^Recipe\.held_out is -1; it must be at least 0$"),
+        ({"stages": ()}, r"^Recipe\.stages is empty; a run needs at least one stage$"),
+    ],
+    ids=str,
+)
+def test_a_recipe_out_of_range_is_refused(field: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         dataclasses.replace(Recipe(), **field)

@@ -1,5 +1,7 @@
 """Float models sampled with the very randomness of a session."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from spikegen.diffusion import Absorbing, default_solver, make_solver
 from spikegen.errors import ConfigError
 from spikegen.program import Program
 from spikegen.runtime import Session, host_readout
+from spikegen.runtime.noise import ImageNoise
 from spikegen.simulator import Simulator
 from spikegen.training import sampling
 from spikegen.training.sampling import sample_model, sample_tokens
@@ -65,3 +68,37 @@ def test_tokens_depend_on_seed_and_number_only(monkeypatch: pytest.MonkeyPatch) 
 def test_more_steps_than_sites_are_refused() -> None:
     with pytest.raises(ConfigError, match="6 steps are more steps than the 4 sites"):
         sample_tokens(nn.Identity(), Absorbing(5, 6), (2, 2), steps=6, images=1)
+
+
+class Echo(nn.Module):
+    """Predicts noise from the image alone, image by image."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x * 0.5 + t[:, None, None, None] / 1000
+
+
+def test_an_image_depends_on_its_seed_and_number_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sample(images: int, seed: int) -> Any:
+        return sample_model(Echo(), (1, 4, 4), make_solver("ddpm", "linear", 50), steps=5, images=images, seed=seed)
+
+    five = sample(5, 3)
+    assert five.shape == (5, 1, 4, 4)
+    assert np.abs(five).max() <= 1
+    np.testing.assert_array_equal(sample(2, 3), five[:2])
+    monkeypatch.setattr(sampling, "BATCH", 2)
+    np.testing.assert_array_equal(sample(5, 3), five)
+    assert not np.array_equal(sample(5, 4), five)
+
+
+def test_sampling_uses_the_noise_of_a_session() -> None:
+    seen: list[Tensor] = []
+
+    class Watch(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            seen.append(x)
+            return torch.zeros_like(x) + 0 * t[:, None, None, None]
+
+    solver = make_solver("ddim", "linear", 50)
+    sample_model(Watch(), (1, 4, 4), solver, steps=3, images=2, seed=9)
+    expected = ImageNoise(9, 0).normal((2, 1, 4, 4)) * solver.init_noise_sigma
+    np.testing.assert_array_equal(seen[0].numpy(), expected.astype(np.float32))

@@ -1,78 +1,40 @@
-"""The training loop: resumable bit for bit, averaged, and clear about what it cannot do."""
+"""The training loop: stage by stage, averaged, and clear about what it cannot do."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spikegen.diffusion.solvers import make_solver
-from spikegen.errors import CheckpointError, OutputError, SpikegenError
-from spikegen.models import SpikingUNet, load_checkpoint
-from spikegen.runtime.noise import ImageNoise
-from spikegen.training import Progress, Recipe, Trainer, sampling, trainer
+from spikegen.errors import ConfigError, OutputError, SpikegenError
+from spikegen.models import Model, SpikingDiffusion, SpikingUNet, load_checkpoint
+from spikegen.training import Progress, Trainer
 from spikegen.training.sampling import sample_model
-from tests.training.recipes import TINY
-
-
-@pytest.fixture(autouse=True)
-def _few_recalibration_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "RECALIBRATION_BATCHES", 2)
-
-
-def assert_same_state(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        if isinstance(value, dict):
-            assert_same_state(value, b[key])
-        elif isinstance(value, Tensor):
-            torch.testing.assert_close(value, b[key], rtol=0, atol=0, msg=key)
-        else:
-            assert value == b[key], key
-
-
-def state(folder: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
-    return loaded
-
-
-def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
-    whole = Trainer(TINY, tmp_path / "whole").run()
-    Trainer(TINY, tmp_path / "parts").run(until=3)
-    resumed = Trainer(TINY, tmp_path / "parts")
-    assert resumed.iteration == 3
-    torch.manual_seed(99)  # what the rest of the process does to torch's generator does not matter
-    parts = resumed.run()
-    assert_same_state(state(tmp_path / "parts"), state(tmp_path / "whole"))
-    assert_same_state(dict(parts.model.state_dict()), dict(whole.model.state_dict()))
-    assert (tmp_path / "parts/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
-    assert load_checkpoint(tmp_path / "parts").training["iteration"] == 6
+from spikegen.training.tasks import TokenDenoising, VectorQuantisation, encode
+from tests.training.recipes import TINY, TINY_TOKENS, with_stage
+from tests.training.states import assert_same_state
 
 
 def test_a_run_writes_what_it_did(tmp_path: Path) -> None:
     seen: list[Progress] = []
-    sampled: list[int] = []
+    sampled: list[tuple[int, str]] = []
     Trainer(TINY, tmp_path).run(
         on_progress=seen.append,
-        on_sample=lambda iteration, _: sampled.append(iteration),
+        on_sample=lambda iteration, network, _: sampled.append((iteration, network)),
         sample_every=4,
         save_every=2,
     )
     assert [progress.iteration for progress in seen] == [1, 2, 3, 4, 5, 6]
     assert all(progress.iterations == 6 and math.isfinite(progress.loss) for progress in seen)
-    assert sampled == [4, 6]
+    assert sampled == [(4, ""), (6, "")]
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in log] == [2, 4, 6]
     assert json.loads((tmp_path / "recipe.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(TINY)))
@@ -83,11 +45,66 @@ def test_a_run_writes_what_it_did(tmp_path: Path) -> None:
     assert checkpoint.training["loss"] == seen[-1].loss
 
 
+def test_stages_are_trained_one_after_the_other(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    sampled: list[tuple[int, str, Model]] = []
+    run = Trainer(TINY_TOKENS, tmp_path)
+    checkpoint = run.run(
+        on_progress=seen.append, on_sample=lambda *sample: sampled.append(sample), sample_every=2, save_every=5
+    )
+    assert [progress.iteration for progress in seen] == [1, 2, 3, 4, 5, 6, 7]
+    assert {progress.iterations for progress in seen} == {7}
+    # every second iteration, and the end of each stage
+    assert [(iteration, network) for iteration, network, _ in sampled] == [
+        (2, "autoencoder"),
+        (3, "autoencoder"),
+        (4, "denoiser"),
+        (6, "denoiser"),
+        (7, "denoiser"),
+    ]
+    log = [json.loads(line)["iteration"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log == [3, 5, 7]
+    models = {iteration: model for iteration, _, model in sampled}
+    trained = models[3]
+    assert isinstance(trained, SpikingDiffusion)
+    assert isinstance(checkpoint.model, SpikingDiffusion)
+    # the denoiser learns the tokens of the averaged autoencoder, which no longer changes
+    assert_same_state(checkpoint.model.autoencoder.state_dict(), trained.autoencoder.state_dict())
+    assert isinstance(run.task, TokenDenoising)
+    first = Trainer(TINY_TOKENS, tmp_path / "first").task
+    assert isinstance(first, VectorQuantisation)
+    assert torch.equal(run.task.tokens, encode(trained.autoencoder, first.pixels))
+    before = dict(trained.denoiser.named_parameters())
+    for name, value in models[4].get_submodule("denoiser").named_parameters():
+        assert torch.equal(value, before[name]) is not value.requires_grad, name
+
+
+def test_a_stage_begins_with_its_own_loss_average_and_optimizer(tmp_path: Path) -> None:
+    run = Trainer(TINY_TOKENS, tmp_path)
+    run.run(until=3)
+    assert math.isfinite(run.loss)
+    run._finish_stage()
+    assert math.isnan(run.loss)
+    assert (run.iteration, run.done, run.stage.network) == (3, 0, "denoiser")
+    assert not run.optimizer.state
+    assert isinstance(run.model, SpikingDiffusion)
+    trained = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in run.model.denoiser.parameters()}
+    assert_same_state(run.ema.state_dict(), run.model.denoiser.state_dict())
+
+
+def test_a_network_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^Stage.network is 'decoder'; what is trained of a SpikingDiffusion is"):
+        Trainer(with_stage(TINY_TOKENS, network="decoder"), tmp_path)
+    with pytest.raises(ConfigError, match=r"'denoiser'; what is trained of a SpikingUNet is ''$"):
+        Trainer(with_stage(TINY, network="denoiser"), tmp_path)
+
+
 def test_another_seed_gives_another_model(tmp_path: Path) -> None:
     digests = set()
     for seed in (0, 0, 1):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        Trainer(dataclasses.replace(TINY, seed=seed, iterations=2), folder).run()
+        Trainer(dataclasses.replace(TINY, seed=seed), folder).run(until=2)
         digests.add(load_checkpoint(folder).digest)
     assert len(digests) == 2
 
@@ -96,97 +113,6 @@ def test_until_zero_trains_nothing(tmp_path: Path) -> None:
     run = Trainer(TINY, tmp_path)
     run.run(until=0)
     assert run.iteration == 0
-
-
-def test_a_killed_run_goes_on_where_its_last_state_was_saved(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.training.recipes", str(tmp_path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stdout.readline() == "iteration 0\n"
-    # The callback waits for a line before each state is saved: two saved states, the third iteration is under way.
-    process.stdin.write("\n\n")
-    process.stdin.flush()
-    while not (tmp_path / "log.jsonl").exists() or len((tmp_path / "log.jsonl").read_text().splitlines()) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    assert process.wait() == -9
-    process.stdin.close()
-    process.stdout.close()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the process that was killed: sums in another order round differently
-    try:
-        resumed = Trainer(TINY, tmp_path)
-        assert resumed.iteration == 2
-        resumed.run()
-        Trainer(TINY, tmp_path / "whole").run()
-    finally:
-        torch.set_num_threads(threads)
-    whole = state(tmp_path / "whole")["model"]
-    for name, value in state(tmp_path)["model"].items():
-        assert torch.equal(value, whole[name]), name
-
-
-def test_the_state_of_another_recipe_is_refused_and_kept(tmp_path: Path) -> None:
-    Trainer(TINY, tmp_path).run(until=1)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(CheckpointError, match=r"state\.pt: the state of another recipe; choose another output folder"):
-        Trainer(dataclasses.replace(TINY, seed=5), tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-class Hostile:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.trace),)
-
-
-def saved(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def test_a_state_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state.pt").write_bytes(saved({"recipe": Hostile(tmp_path / "ran")}))
-    with pytest.raises(CheckpointError, match="not a readable training state"):
-        Trainer(TINY, tmp_path)
-    assert not (tmp_path / "ran").exists()
-
-
-def damaged_states(path: Path) -> dict[str, bytes]:
-    Trainer(TINY, path).run(until=1)
-    whole = (path / "state.pt").read_bytes()
-    state_of = torch.load(path / "state.pt", weights_only=True)
-    return {
-        "empty": b"",
-        "text": b"not a state",
-        "half": whole[: len(whole) // 2],
-        "list": saved([1, 2]),
-        "tensor": saved(torch.zeros(3)),
-        "number": saved(1),
-        "no recipe": saved({"model": {}}),
-        "no optimizer": saved({**state_of, "optimizer": {}}),
-        "optimizer": saved({**state_of, "optimizer": []}),
-        "model": saved({**state_of, "model": {"stem": torch.zeros(1)}}),
-        "generator": saved({**state_of, "generator": torch.zeros(3)}),
-        "iteration": saved({**state_of, "iteration": "many"}),
-    }
-
-
-def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
-    for name, data in damaged_states(tmp_path / "whole").items():
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "state.pt").write_bytes(data)
-        with pytest.raises(CheckpointError, match="not a readable training state"):
-            Trainer(TINY, folder)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -209,6 +135,7 @@ def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, mon
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
     run = Trainer(TINY, tmp_path)
+    assert isinstance(run.model, SpikingUNet)
     with torch.no_grad():
         run.model.tail[1].weight.fill_(math.inf)
     with pytest.raises(SpikegenError, match=r"iteration 1: the loss is (nan|inf); lower the learning rate"):
@@ -217,7 +144,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Pa
 
 
 def test_the_average_follows_the_weights(tmp_path: Path) -> None:
-    run = Trainer(dataclasses.replace(TINY, ema_decay=0.15), tmp_path)
+    run = Trainer(with_stage(TINY, ema_decay=0.15), tmp_path)
     average = {name: value.clone() for name, value in run.ema.named_parameters()}
     for iteration in (1, 2, 3):
         run._iterate()
@@ -233,6 +160,7 @@ def test_the_statistics_are_measured_with_the_averaged_weights(tmp_path: Path) -
     run = Trainer(TINY, tmp_path)
     run._iterate()
     model = run.averaged()
+    assert isinstance(model, SpikingUNet)
     assert not model.training
     assert_same_state(dict(model.named_parameters()), dict(run.ema.named_parameters()))
     conv, norm = model.stem[0]
@@ -241,7 +169,7 @@ def test_the_statistics_are_measured_with_the_averaged_weights(tmp_path: Path) -
     means, variances = [], []
     with torch.no_grad():
         for _ in range(2):
-            noisy, _, _ = run._batch(generator)
+            noisy, _, _ = run.task.batch(generator)
             y = conv(noisy.repeat(TINY.model.timesteps, 1, 1, 1))
             means.append(y.mean(dim=(0, 2, 3)))
             variances.append(y.transpose(0, 1).flatten(1).var(dim=1))
@@ -252,59 +180,13 @@ def test_the_statistics_are_measured_with_the_averaged_weights(tmp_path: Path) -
 
 
 def test_the_learning_rate_warms_up_and_decays_to_zero(tmp_path: Path) -> None:
-    recipe = Recipe(TINY.model, iterations=6, batch_size=4, warmup=2, learning_rate=1.0)
-    run = Trainer(recipe, tmp_path)
+    run = Trainer(with_stage(TINY, learning_rate=1.0), tmp_path)
     rates = []
     for _ in range(6):
         run._iterate()
         rates.append(run.optimizer.param_groups[0]["lr"])
     cosine = [0.5 * (1 + math.cos(math.pi * i / 6)) for i in range(6)]
     assert rates == pytest.approx([0.5 * cosine[0], *cosine[1:]])
-
-
-def test_noisy_images_are_the_forward_process(tmp_path: Path) -> None:
-    run = Trainer(dataclasses.replace(TINY, batch_size=64), tmp_path)
-    noisy, t, noise = run._batch(torch.Generator().manual_seed(0))
-    alpha = run.alphas_cumprod[t][:, None, None, None]
-    clean = (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-    # every clean image is one of the data set, up to float32
-    distance = (clean[:, None] - run.images[None]).abs().amax(dim=(2, 3, 4)).min(dim=1).values
-    assert float(distance[alpha.flatten() > 0.1].max()) < 1e-3
-    assert 0 <= int(t.min()) < int(t.max()) < TINY.model.diffusion_steps
-
-
-class Echo(nn.Module):
-    """Predicts noise from the image alone, image by image."""
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return x * 0.5 + t[:, None, None, None] / 1000
-
-
-def test_an_image_depends_on_its_seed_and_number_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sample(images: int, seed: int) -> Any:
-        return sample_model(Echo(), (1, 4, 4), make_solver("ddpm", "linear", 50), steps=5, images=images, seed=seed)
-
-    five = sample(5, 3)
-    assert five.shape == (5, 1, 4, 4)
-    assert np.abs(five).max() <= 1
-    np.testing.assert_array_equal(sample(2, 3), five[:2])
-    monkeypatch.setattr(sampling, "BATCH", 2)
-    np.testing.assert_array_equal(sample(5, 3), five)
-    assert not np.array_equal(sample(5, 4), five)
-
-
-def test_sampling_uses_the_noise_of_a_session() -> None:
-    seen: list[Tensor] = []
-
-    class Watch(nn.Module):
-        def forward(self, x: Tensor, t: Tensor) -> Tensor:
-            seen.append(x)
-            return torch.zeros_like(x) + 0 * t[:, None, None, None]
-
-    solver = make_solver("ddim", "linear", 50)
-    sample_model(Watch(), (1, 4, 4), solver, steps=3, images=2, seed=9)
-    expected = ImageNoise(9, 0).normal((2, 1, 4, 4)) * solver.init_noise_sigma
-    np.testing.assert_array_equal(seen[0].numpy(), expected.astype(np.float32))
 
 
 def test_a_trained_model_is_sampled(tmp_path: Path) -> None:
