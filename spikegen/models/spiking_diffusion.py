@@ -54,7 +54,7 @@ class SpikingDiffusionConfig:
                 raise ConfigError(f"SpikingDiffusionConfig.{name} is {value!r}; it must be an integer in 1..{limit}")
         for name, limit in (("widths", WIDEST), ("strides", STRIDE_MAX), ("denoiser_widths", WIDEST)):
             value = getattr(self, name)
-            if not 1 <= len(value) <= LAYERS_MAX or any(not is_size(item, limit) for item in value):
+            if not isinstance(value, tuple) or not _are_sizes(value, limit):
                 raise ConfigError(
                     f"SpikingDiffusionConfig.{name} is {value!r:.80}; it must be 1..{LAYERS_MAX} integers in 1..{limit}"
                 )
@@ -77,6 +77,10 @@ class SpikingDiffusionConfig:
     def diffusion_steps(self) -> int:
         """T_d: as many diffusion steps as sites, as in the paper."""
         return self.grid**2
+
+
+def _are_sizes(values: tuple[object, ...], limit: int) -> bool:
+    return 1 <= len(values) <= LAYERS_MAX and all(is_size(value, limit) for value in values)
 
 
 PAPER = SpikingDiffusionConfig(

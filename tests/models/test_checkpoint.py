@@ -6,16 +6,15 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 
 from spikegen.errors import CheckpointError
 from spikegen.models import Checkpoint, SpikingUNet, UNetConfig, load_checkpoint, save_checkpoint
+from tests.models.folders import change_config, change_sizes, change_tensors, refusal
 
 CONFIG = UNetConfig(image_size=4, width=2, multipliers=(1,), timesteps=2, diffusion_steps=5)
 
@@ -23,30 +22,9 @@ CONFIG = UNetConfig(image_size=4, width=2, multipliers=(1,), timesteps=2, diffus
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    checkpoint = Checkpoint(SpikingUNet(CONFIG), "unet", "linear", "digits", {"iteration": 7})
+    checkpoint = Checkpoint(SpikingUNet(CONFIG), "linear", "digits", {"iteration": 7})
     save_checkpoint(tmp_path / "saved", checkpoint)
     return tmp_path / "saved"
-
-
-def change_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def change_sizes(folder: Path, **changes: Any) -> None:
-    change_config(folder, model=json.loads((folder / "config.json").read_text())["model"] | changes)
-
-
-def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
-    tensors = safetensors.torch.load_file(folder / "model.safetensors")
-    change(tensors)
-    (folder / "model.safetensors").write_bytes(safetensors.torch.save(tensors))
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(CheckpointError) as refused:
-        load_checkpoint(folder)
-    return str(refused.value)
 
 
 def test_a_saved_checkpoint_is_the_same(folder: Path, tmp_path: Path) -> None:
@@ -55,7 +33,8 @@ def test_a_saved_checkpoint_is_the_same(folder: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(folder)
     assert not loaded.model.training
     assert loaded.model.config == CONFIG
-    assert (loaded.architecture, loaded.beta_schedule, loaded.dataset) == ("unet", "linear", "digits")
+    assert json.loads((folder / "config.json").read_text())["architecture"] == "unet"
+    assert (loaded.beta_schedule, loaded.dataset) == ("linear", "digits")
     assert (loaded.training, loaded.source) == ({"iteration": 7}, str(folder))
     for name, tensor in original.state_dict().items():
         torch.testing.assert_close(loaded.model.state_dict()[name], tensor, rtol=0, atol=0)
@@ -70,7 +49,9 @@ def test_loading_leaves_no_trace_of_the_random_weights(folder: Path) -> None:
 
 
 def test_a_missing_folder_or_file_is_named(folder: Path, tmp_path: Path) -> None:
-    assert "there is no such checkpoint folder, and it is no shipped model (digits-unet)" in refusal(tmp_path / "no")
+    assert "there is no such checkpoint folder, and it is no shipped model (digits-unet, digits-vq)" in refusal(
+        tmp_path / "no"
+    )
     (folder / "model.safetensors").unlink()
     assert refusal(folder).endswith("the checkpoint has no model.safetensors")
     (folder / "config.json").unlink()
@@ -175,7 +156,7 @@ def test_unknown_and_missing_fields_are_all_named(folder: Path) -> None:
 
 def test_an_unknown_architecture_is_refused(folder: Path) -> None:
     change_config(folder, architecture="vae")
-    assert "architecture: 'vae' is unknown; known: unet" in refusal(folder)
+    assert "architecture: 'vae' is unknown; known: unet, spiking-diffusion" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +164,7 @@ def test_an_unknown_architecture_is_refused(folder: Path) -> None:
     [
         ({"depth": 3}, "unexpected keyword argument 'depth'"),
         ({"width": 2.0}, "width is 2.0"),
-        ({"multipliers": 3}, "not iterable"),
+        ({"multipliers": 3}, "has no len()"),
         ({"multipliers": ["1"]}, "multipliers is"),
         ({"image_size": 3, "multipliers": [1, 1]}, "image_size is 3"),
     ],

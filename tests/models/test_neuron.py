@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 
 from spikegen.models import SpikingNeuron
+from spikegen.models.vqsvae import lif
 
 SHAPE = (2, 3, 2)
 
@@ -77,6 +78,31 @@ def test_decay_and_gain_of_one_half_are_a_lif_with_input_decay(seed: int, timest
         fired = v > 16 * 256
         np.testing.assert_array_equal(spikes[t], fired)
         v = np.where(fired, 0, v)
+
+
+@given(seed=st.integers(0, 2**32 - 1), timesteps=st.integers(1, 7))
+def test_the_lif_of_the_autoencoder_is_that_of_spikingjelly(seed: int, timesteps: int) -> None:
+    """SpikingJelly's ``LIFNode(tau=2, decay_input=True, v_threshold=1, v_reset=0)``, one neuron after another.
+
+    Inputs are multiples of 1/16, whose halves SLAYER's state (1/4096) holds exactly for 7 steps. At exactly the
+    threshold SpikingJelly fires and Loihi does not; such neurons are left out.
+    """
+    layer = lif(timesteps)
+    inputs = np.random.default_rng(seed).integers(-32, 64, (timesteps, 40)) / 16
+    spikes = layer(torch.from_numpy(inputs).float()[:, :, None, None]).reshape(timesteps, 40).tolist()
+    for neuron in range(40):
+        v, expected, tie = 0.0, [], False
+        for x in inputs[:, neuron].tolist():
+            u = v + (x - v) / 2.0
+            tie |= u == 1.0
+            expected.append(float(u >= 1.0))
+            v = u * (1.0 - expected[-1])
+        assert tie or [row[neuron] for row in spikes] == expected
+
+
+def test_the_lif_does_not_fire_at_its_threshold() -> None:
+    x = torch.tensor([2.0, 2.0 + 1 / 1024]).reshape(2, 1, 1, 1)
+    assert lif(1)(x).flatten().tolist() == [0.0, 1.0]
 
 
 def test_images_and_shapes_may_change_between_calls() -> None:

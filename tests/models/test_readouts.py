@@ -38,6 +38,27 @@ def test_the_mix_is_learnt() -> None:
     assert readout.alpha.grad.item() == 1.0 - (1 / 8 + 1 / 4 + 1 / 2 + 1.0)
 
 
+@pytest.mark.parametrize(("steps", "decay", "alpha"), [(1, 0.8, 0.5), (16, 0.8, 0.25), (3, 0.0, 1.0), (5, 0.9, -2.0)])
+def test_the_weights_follow_alpha(steps: int, decay: float, alpha: float) -> None:
+    readout = FusedReadout(steps, decay)
+    assert readout.alpha.item() == 0.5
+    with torch.no_grad():
+        readout.alpha.fill_(alpha)
+    expected = [(1 - alpha) * decay ** (steps - 1 - t) + alpha / steps for t in range(steps)]
+    assert readout.weights().tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_the_gradient_of_a_spike_is_its_weight() -> None:
+    readout = FusedReadout(16)
+    x = torch.ones(16, 1, 1, 1, requires_grad=True)
+    y = readout(x)
+    membrane = (1 - 0.8**16) / (1 - 0.8)  # 4.86, the largest value of the paper's first term
+    assert y.item() == pytest.approx(0.5 * membrane + 0.5)
+    y.backward()
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == pytest.approx(readout.weights().tolist())
+
+
 def test_the_base_class_has_no_weights() -> None:
     with pytest.raises(NotImplementedError, match="TemporalReadout has no weights"):
         TemporalReadout(2).weights()
