@@ -38,6 +38,15 @@ def choose_place(backend: str, synapses: str | None, batch: int | None, images: 
     return Place(backend, synapses or "sparse", size)
 
 
+def check_generator(pipeline: Pipeline, generator: str | None) -> str:
+    """Where the generator runs, "chip" or "lookup"; ConfigError if the decoder has none that a table could replace."""
+    from spikegen.runtime import lookup_decoder
+
+    if generator == "lookup":
+        lookup_decoder(pipeline)
+    return generator or "chip"
+
+
 def decode(pipeline: Pipeline, tokens: npt.NDArray[np.int64], place: Place, generator: str) -> DecodeResult:
     """The images of ``tokens``; ``generator`` is "chip" or "lookup"."""
     from spikegen.runtime import decode_tokens, lookup_decoder, open_target

@@ -13,25 +13,45 @@ import rich_click as click
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
 
     from spikegen.runtime.counts import StepCounts
 
+_NONE: Mapping[str, Path | None] = {}
 
-def check_outputs(source: str, files: Mapping[str, Path | None]) -> None:
+
+def check_outputs(source: str, files: Mapping[str, Path | None], inputs: Mapping[str, Path | None] = _NONE) -> None:
     """Refuse what cannot be written, before the work starts.
 
     Args:
         source: the argument of the command, which no file may replace.
-        files: option -> path, None: not wanted.
+        files: option -> path of what is written, None: not wanted.
+        inputs: option -> path of what is read besides, None: not given.
     """
     from spikegen.runtime.files import check_output
 
-    paths = [path for path in files.values() if path is not None]
-    for path in paths:
-        check_output(path)
-    names = [path.resolve() for path in (*paths, Path(source))]
+    for path in files.values():
+        if path is not None:
+            check_output(path)
+    names = [path.resolve() for path in (Path(source), *inputs.values(), *files.values()) if path is not None]
     if len(set(names)) != len(names):
-        raise click.UsageError(f"PIPELINE, {', '.join(files)} must be different files")
+        raise click.UsageError(f"{', '.join(('PIPELINE', *inputs, *files))} must be different files")
+
+
+def error_console() -> Console:
+    """Where notes and progress go. Names are printed as they are: no markup."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def working(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, while it is done."""
+    from rich.text import Text
+
+    with console.status(Text(text)) as status:
+        yield lambda now: status.update(Text(now))
 
 
 def write_array(path: Path | None, array: npt.NDArray[np.generic]) -> None:
@@ -101,6 +121,6 @@ def print_summary(
         table.add_row("  events per evaluation", f"{figures['events_per_evaluation']:,.0f}")
         table.add_row("  synaptic operations per evaluation", f"{figures['stored_per_evaluation']:,.0f}")
         table.add_row("    through nonzero weights", f"{figures['effective_per_evaluation']:,.0f}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # names may hold brackets
     console.print(table)
-    console.print(f"Wrote {', '.join(str(path) for path in files if path is not None)}", soft_wrap=True, markup=False)
+    console.print(f"Wrote {', '.join(str(path) for path in files if path is not None)}", soft_wrap=True)

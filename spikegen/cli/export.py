@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._output import error_console, working
 from spikegen.errors import LoweringError
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ def export(checkpoint: str, output: Path, input_bits: int, input_range: float, s
 
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
     """
-    from rich.console import Console
-
     from spikegen.program import save
     from spikegen.program.storage import digest
     from spikegen.runtime.files import check_output
@@ -50,19 +49,19 @@ def export(checkpoint: str, output: Path, input_bits: int, input_range: float, s
     except ImportError as error:
         raise LoweringError(f"exporting needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
 
-    errors = Console(stderr=True, highlight=False)
-    with errors.status(f"exporting {checkpoint}") as status:
+    errors = error_console()
+    with working(errors, f"exporting {checkpoint}") as say:
         pipeline = export_checkpoint(
             checkpoint,
             seed,
-            lambda stage: status.update(f"exporting {checkpoint}: {stage}"),
+            lambda stage: say(f"exporting {checkpoint}: {stage}"),
             input_bits=input_bits,
             noisy_range=input_range,
         )
         save(pipeline, output)
     for role, program in pipeline.networks.items():
         for risk in program.report["overflow_risks"]:
-            errors.print(f"Warning: overflow is possible: {role}: {risk}", markup=False)
+            errors.print(f"Warning: overflow is possible: {role}: {risk}")
     networks = {role: _summary(program) for role, program in pipeline.networks.items()}
     if as_json:
         summary = {"output": str(output), "name": pipeline.name, "digest": digest(pipeline), "networks": networks}

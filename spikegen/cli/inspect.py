@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._output import error_console
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(source: str, as_json: bool) -> None:
     """Show the networks of PIPELINE: populations, projections, relay decisions and quantisation."""
-    from rich.console import Console
-
-    summary = describe(read_pipeline(source, Console(stderr=True, highlight=False).print))
+    summary = describe(read_pipeline(source, error_console().print))
     if as_json:
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
@@ -107,17 +106,14 @@ def _describe_network(program: Program) -> dict[str, Any]:
 def _print(summary: dict[str, Any]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # names may hold brackets
     host = dict(summary["host"])
     parts = ", ".join(f"{name} {_cell(value)}" for name, value in host.items() if name != "type")
-    console.print(
-        f"{summary['name']}: {host['type']}{f' ({parts})' if parts else ''}, digest {summary['digest'][:16]}",
-        markup=False,
-    )
+    console.print(f"{summary['name']}: {host['type']}{f' ({parts})' if parts else ''}, digest {summary['digest'][:16]}")
     for role, network in summary["networks"].items():
         _print_network(console, role, network)
     for key, value in summary["provenance"].items():
-        console.print(f"{key}: {value}", markup=False)
+        console.print(f"{key}: {value}")
 
 
 def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None:
@@ -135,8 +131,7 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
     conditioned = summary["conditioning_steps"]
     console.print(
         f"\n{role}: T = {summary['timesteps']}, depth {summary['depth']}"
-        + (f", biases for {conditioned} diffusion steps" if conditioned > 1 else ""),
-        markup=False,
+        + (f", biases for {conditioned} diffusion steps" if conditioned > 1 else "")
     )
     table(
         "populations",
@@ -181,7 +176,7 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
         )
     if summary["overflow_risks"]:
         for risk in summary["overflow_risks"]:
-            console.print(f"overflow is possible: {risk}", markup=False)
+            console.print(f"overflow is possible: {risk}")
     else:
         console.print("overflow is impossible (interval bounds over all inputs)")
 
@@ -193,4 +188,4 @@ def _cell(value: Any) -> str:
         return "x".join(str(item) for item in value)
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("[", "\\[")
+    return f"{value:,}" if isinstance(value, int) else str(value)

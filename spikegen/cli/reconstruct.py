@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from spikegen.cli._decode import choose_place, decode, decoder_counts
+from spikegen.cli._decode import check_generator, choose_place, decode, decoder_counts
+from spikegen.cli._images import dataset_images, read_images
 from spikegen.cli._options import backend_options, check_backend, generator_option
-from spikegen.cli._output import check_outputs, counted, print_summary, write_array
+from spikegen.cli._output import check_outputs, counted, error_console, print_summary, working, write_array
 from spikegen.cli._pipeline import read_pipeline
-from spikegen.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from spikegen.program import Pipeline
 
     FloatArray = npt.NDArray[np.float64]
 
@@ -34,7 +32,7 @@ _COLUMNS = 8  # pairs of rows: originals above their reconstructions
     "--input",
     "input_file",
     type=click.Path(path_type=Path),
-    help="Images: .npy float [N, C, H, W] in [-1, 1], or one picture file. Default: images of the model's data set.",
+    help="Images: .npy float [N, C, H, W] in [-1, 1], or one picture. Default: images of the model's data set.",
 )
 @click.option("-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="At most this many.")
 @generator_option
@@ -62,42 +60,46 @@ def reconstruct(
     The images are those that training held out, where it did. The picture shows originals above reconstructions.
     """
     import numpy as np
-    from rich.console import Console
 
     from spikegen.program import TokenDiffusion
     from spikegen.runtime import encode_images, open_target, write_counts, write_png
+    from spikegen.runtime.images import check_channels
 
     check_backend(backend, synapses)
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts}
-    check_outputs(source, files)
-    errors = Console(stderr=True, highlight=False)
+    check_outputs(source, files, {"--input": input_file})
+    errors = error_console()
     pipeline = read_pipeline(source, errors.print)
     if not isinstance(pipeline.host, TokenDiffusion):
         raise click.UsageError(f"{pipeline.name} has no encoder: reconstruct needs a pipeline of tokens (digits-vq)")
-    originals = _dataset_images(pipeline) if input_file is None else _read_images(input_file)
-    originals = originals[:images]
+    encoder = pipeline.network("encoder")
+    check_channels(encoder.input.shape[0])
+    generator = check_generator(pipeline, generator)
+    if input_file is None:
+        originals = dataset_images(pipeline, images)
+    else:
+        originals = read_images(input_file, encoder.input.shape, images)
     place = choose_place(backend, synapses, batch, len(originals))
     started = time.perf_counter()
-    with errors.status(f"encoding {len(originals)} images"):
-        encoder = pipeline.network("encoder")
+    with working(errors, f"encoding {len(originals)} images"):
         opened = open_target(backend, encoder, images=place.batch, synapses=place.synapses)
         with contextlib.closing(opened) as target:
             encoded = encode_images(pipeline, target, originals, place.batch)
-    with errors.status(f"decoding {len(originals)} images"):
-        decoded = decode(pipeline, encoded.tokens, place, generator or "chip")
+    with working(errors, f"decoding {len(originals)} images"):
+        decoded = decode(pipeline, encoded.tokens, place, generator)
     seconds = time.perf_counter() - started
     write_png(output, _interleaved(originals, decoded.images), min(_COLUMNS, len(originals)))
     write_array(npy, decoded.images)
     write_array(tokens, encoded.tokens)
     networks = {"encoder": ((0, encoded.counts),), "decoder": decoder_counts(decoded)}
     if counts is not None:
-        write_counts(counts, pipeline, networks, generator or "chip")
+        write_counts(counts, pipeline, networks, generator)
     error = float(np.square(decoded.images - originals).mean())
     if as_json:
         summary = {
             "pipeline": pipeline.name,
             "backend": backend,
-            "generator": generator or "chip",
+            "generator": generator,
             "images": len(originals),
             "mean_squared_error": error,
             "codes_used": len(np.unique(encoded.tokens)),
@@ -128,43 +130,3 @@ def _interleaved(originals: FloatArray, others: FloatArray) -> FloatArray:
             blank = np.full((columns - len(row), *row.shape[1:]), -1.0)
             rows.append(np.concatenate([row, blank]))
     return np.concatenate(rows)
-
-
-def _dataset_images(pipeline: Pipeline) -> FloatArray:
-    """Images of the data set the model was trained on, those held out from training if there are any."""
-    import numpy as np
-
-    name = pipeline.provenance.get("dataset")
-    held_out = pipeline.provenance.get("held_out", "0")
-    if name is None or not held_out.isdecimal():
-        raise ConfigError(f"{pipeline.name} does not say which data set it was made from; give images with --input")
-    try:
-        from spikegen.training.datasets import load_images, split
-    except ImportError as error:
-        raise ConfigError(
-            f"the data set {name} needs PyTorch and scikit-learn ({error}); give images with --input, or "
-            "pip install 'spikegen[torch]'"
-        ) from error
-    trained, others = split(load_images(name), int(held_out))
-    return np.asarray(others if len(others) else trained, dtype=np.float64)
-
-
-def _read_images(path: Path) -> FloatArray:
-    """Images of a file, float64 [N, C, H, W]."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
-    try:
-        if path.suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if array.dtype.kind != "f" or array.ndim != 4:
-                raise ConfigError(f"{path}: it holds {array.dtype} {array.shape}, expected floats (N, C, H, W)")
-            return np.asarray(array, dtype=np.float64)
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB" if picture.mode in ("RGB", "RGBA", "P") else "L"))
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"{path}: not a readable image: {error}") from error
-    channels_last = pixels if pixels.ndim == 3 else pixels[..., None]
-    return np.asarray(channels_last.transpose(2, 0, 1)[None] / 127.5 - 1.0)

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from spikegen.cli._options import SEED
+from spikegen.cli._output import check_outputs
 from spikegen.cli._pipeline import read_pipeline
+from spikegen.cli._solver import choose_solver
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from spikegen.diffusion import Solver
     from spikegen.energy import EnergyModel, GeneratorCost, PipelineReport, Report
-    from spikegen.program import Counts, Pipeline, Program
+    from spikegen.program import Pipeline, Program
     from spikegen.runtime.counts import StepCounts
 
 _PREFIXES = ("p", "n", "µ", "m", "")
@@ -30,7 +34,7 @@ _IMAGES, _STEPS = 4, 5  # the small run
     "--counts",
     "counts_file",
     type=click.Path(path_type=Path),
-    help="Counts that `spikegen sample --counts` wrote. Without them a small run on the simulator is counted.",
+    help="What `sample --counts` or `reconstruct --counts` wrote. Without it a small run on the simulator is counted.",
 )
 @click.option(
     "--by",
@@ -42,7 +46,7 @@ _IMAGES, _STEPS = 4, 5  # the small run
 @click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON, - for stdout.")
 @click.option("-n", "--images", type=click.IntRange(min=1), help="Images of that small run, default 4.")
 @click.option("--steps", type=click.IntRange(min=1), help="Solver steps of that small run, default 5.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of that small run, default 0.")
+@click.option("--seed", type=SEED, metavar="INTEGER", help="Seed of that small run, default 0.")
 def report(
     source: str,
     counts_file: Path | None,
@@ -59,21 +63,23 @@ def report(
     from rich.console import Console
 
     from spikegen.energy import build_pipeline_report
-    from spikegen.runtime.files import check_output, write_output
+    from spikegen.runtime.files import write_output
 
     small_run = {"-n": images, "--steps": steps, "--seed": seed}
     given = [option for option, value in small_run.items() if value is not None]
     if counts_file is not None and given:
         raise click.UsageError(f"{', '.join(given)} choose the run that is counted; --counts names one already")
     to_stdout = str(json_file) == "-"
-    if json_file is not None and not to_stdout:
-        check_output(json_file)
+    check_outputs(source, {"--json": None if to_stdout else json_file}, {"--counts": counts_file})
     console = Console(stderr=to_stdout, highlight=False, markup=False)  # names may hold brackets
     pipeline = read_pipeline(source, console.print)
+    counts: Counted
+    programs: dict[str, Program] = {}
     if counts_file is None:
-        n, k, s = images or _IMAGES, steps or _STEPS, seed or 0
-        console.print(f"No --counts: counting {n} images x {k} steps, seed {s}, on the simulator.")
-        counts, programs = _small_run(pipeline, n, k, s), {}
+        solver = choose_solver(pipeline, None, steps, _STEPS, {})
+        n, s = images or _IMAGES, seed or 0
+        console.print(f"No --counts: counting {n} images x {len(solver.timesteps)} steps, seed {s}, on the simulator.")
+        counts = _small_run(pipeline, solver, n, s)
     else:
         counts, programs = _recorded(pipeline, counts_file)
     found = build_pipeline_report(pipeline, counts, programs)
@@ -107,16 +113,12 @@ def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Progra
     return dict(record.networks), {"decoder": lookup_decoder(pipeline).program} if lookup else {}
 
 
-def _small_run(pipeline: Pipeline, images: int, steps: int, seed: int) -> Counted:
-    from spikegen.diffusion import default_solver
+def _small_run(pipeline: Pipeline, solver: Solver, images: int, seed: int) -> Counted:
     from spikegen.runtime import Session, decode_tokens
     from spikegen.simulator import Simulator
 
-    solver = default_solver(pipeline)
     with Simulator(pipeline.network("denoiser")) as simulator:
-        result = Session(
-            pipeline, simulator, solver, steps=min(steps, len(solver.timesteps)), seed=seed, images=images
-        ).run()
+        result = Session(pipeline, simulator, solver, steps=len(solver.timesteps), seed=seed, images=images).run()
     counts: Counted = {"denoiser": result.counts}
     if "decoder" in pipeline.networks:
         with Simulator(pipeline.network("decoder")) as simulator:
@@ -125,17 +127,22 @@ def _small_run(pipeline: Pipeline, images: int, steps: int, seed: int) -> Counte
 
 
 def _generator_cost(pipeline: Pipeline) -> GeneratorCost | None:
-    """What the spike generator of a token decoder costs in either place, on every code vector in turn."""
+    """What the spike generator of a token decoder costs in either place, on every code vector; None: no such."""
     import numpy as np
 
     from spikegen.energy import generator_cost
+    from spikegen.errors import ConfigError
     from spikegen.program import TokenDiffusion
     from spikegen.runtime import decode_tokens, lookup_decoder
     from spikegen.simulator import Simulator
 
     if not isinstance(pipeline.host, TokenDiffusion):
         return None
-    decoder, lookup = pipeline.network("decoder"), lookup_decoder(pipeline)
+    try:
+        lookup = lookup_decoder(pipeline)
+    except ConfigError:  # its decoder begins otherwise
+        return None
+    decoder = pipeline.network("decoder")
     codes, (height, width) = len(pipeline.host.codebook), decoder.input.shape[1:]
     grids = -(-codes // (height * width))  # as few as hold every code vector
     tokens = (np.arange(grids * height * width) % codes).reshape(grids, height, width)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._decode import Place, choose_place, decode, decoder_counts
+from spikegen.cli._decode import Place, check_generator, choose_place, decode, decoder_counts
 from spikegen.cli._options import SEED, backend_options, check_backend, generator_option
-from spikegen.cli._output import check_outputs, counted, print_summary, progress_bar, write_array
+from spikegen.cli._output import check_outputs, counted, error_console, print_summary, progress_bar, write_array
 from spikegen.cli._pipeline import read_pipeline
+from spikegen.cli._solver import choose_solver
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +93,6 @@ def sample(
     A pipeline of tokens samples the tokens with its denoiser and turns them into images with its decoder, both on the
     backend.
     """
-    from rich.console import Console
-
     from spikegen.program import TokenDiffusion
     from spikegen.runtime import write_counts, write_png
     from spikegen.runtime.images import check_channels
@@ -101,15 +100,16 @@ def sample(
     check_backend(backend, synapses)
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts, "--state": state}
     check_outputs(source, files)
-    errors = Console(stderr=True, highlight=False)
+    errors = error_console()
     pipeline = read_pipeline(source, None if quiet else errors.print)
-    chosen = _solver(pipeline, solver, steps, {"eta": eta, "spacing": spacing, "temperature": temperature})
     of_tokens = isinstance(pipeline.host, TokenDiffusion)
+    options = {"eta": eta, "spacing": spacing, "temperature": temperature}
+    chosen = choose_solver(pipeline, solver, steps, None if of_tokens else _IMAGE_STEPS, options)
     for option, value in (("--generator", generator), ("--tokens", tokens)):
         if value is not None and not of_tokens:
             raise click.UsageError(f"{option} is an option of pipelines of tokens; {pipeline.name} samples images")
     check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).shape[0])
-    generator = (generator or "chip") if of_tokens else None
+    generator = check_generator(pipeline, generator) if of_tokens else None
     place = choose_place(backend, synapses, batch, images)
     made = _run(pipeline, chosen, place, seed, images, state, generator, None if quiet else errors)
     write_png(output, made.images)
@@ -132,23 +132,6 @@ def sample(
     }
     written = {option[2:]: path for option, path in files.items() if option != "--state"}
     _summarise(pipeline, settings, made, written, as_json)
-
-
-def _solver(pipeline: Pipeline, name: str | None, steps: int | None, options: Mapping[str, Any]) -> Solver:
-    """A solver of the pipeline with its steps chosen; what it refuses is an error of the command line."""
-    from spikegen.diffusion import default_solver
-    from spikegen.errors import ConfigError
-    from spikegen.program import TokenDiffusion
-
-    try:
-        solver = default_solver(pipeline, name, **options)
-        most = len(solver.timesteps)
-        default = most if isinstance(pipeline.host, TokenDiffusion) else min(_IMAGE_STEPS, most)
-        solver.set_timesteps(default if steps is None else steps)
-        solver.check(pipeline)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    return solver
 
 
 def _run(

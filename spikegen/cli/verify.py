@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._options import SYNAPSES
+from spikegen.cli._output import error_console, working
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
@@ -59,10 +60,14 @@ def verify(
     """
     from rich.console import Console
 
-    from spikegen.errors import ConfigError
-    from spikegen.lowering.parts import diffusion_steps, network_parts
+    from spikegen.errors import ConfigError, LoweringError
 
-    errors = Console(stderr=True, highlight=False)
+    try:
+        from spikegen.lowering.parts import diffusion_steps, network_parts
+    except ImportError as error:
+        raise LoweringError(f"verifying needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+
+    errors = error_console()
     pipeline = read_pipeline(source, errors.print)
     model = _float_model(pipeline, checkpoint)
     chosen = list(steps or diffusion_steps(model, _SHARES))
@@ -70,11 +75,10 @@ def verify(
         parts = network_parts(model, chosen, images, seed)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    _check_fit(pipeline, parts)
     targets = ("SLAYER",) if no_lava else ("SLAYER", f"Lava ({synapses})")
-    with errors.status("verifying") as status:
-        found = {
-            role: _verify(pipeline, role, parts[role], images, targets, synapses, status.update) for role in parts
-        }
+    with working(errors, "verifying") as say:
+        found = {role: _verify(pipeline, role, parts[role], images, targets, synapses, say) for role in parts}
         generator = _verify_generator(pipeline, parts)
     equal = all(result.equal for result in found.values()) and not (generator and generator["differing"])
     if as_json:
@@ -91,7 +95,7 @@ def verify(
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         at = ", ".join(map(str, chosen))
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False)  # names may hold brackets
         for role, result in found.items():
             _print(console, role, result, targets)
         if generator is not None:
@@ -125,6 +129,19 @@ def _float_model(pipeline: Pipeline, source: str | None) -> Checkpoint:
     return checkpoint
 
 
+def _check_fit(pipeline: Pipeline, parts: dict[str, Part]) -> None:
+    """CheckpointError unless the networks of the checkpoint are those of ``pipeline``, at least by their sizes."""
+    from spikegen.errors import CheckpointError
+
+    deployed = {role: (program.input.shape, program.conditioning.steps) for role, program in pipeline.networks.items()}
+    trained = {role: (part.shape, part.steps) for role, part in parts.items()}
+    if deployed != trained:
+        raise CheckpointError(
+            f"the checkpoint does not fit {pipeline.name}: its networks (input, conditioning steps) are {trained}, "
+            f"those of the pipeline {deployed}"
+        )
+
+
 def _verify(
     pipeline: Pipeline,
     role: str,
@@ -151,12 +168,18 @@ def _verify(
 
 
 def _verify_generator(pipeline: Pipeline, parts: dict[str, Part]) -> dict[str, int] | None:
-    """The generator of a decoder against its table, on the tokens of the images."""
+    """The generator of a decoder against its table, on the tokens of the images; None: no such."""
+    from spikegen.errors import ConfigError
     from spikegen.program import TokenDiffusion
+    from spikegen.runtime import lookup_decoder
     from spikegen.runtime.tokens import nearest
     from spikegen.verification import generator_differences
 
     if not isinstance(pipeline.host, TokenDiffusion):
+        return None
+    try:
+        lookup_decoder(pipeline)
+    except ConfigError:  # its decoder begins otherwise
         return None
     tokens = nearest(pipeline.host.codebook, parts["decoder"].data.images)
     messages, differing = generator_differences(pipeline, tokens)
@@ -172,7 +195,7 @@ def _print(console: Console, role: str, result: NetworkResult, targets: tuple[st
         table.add_column(heading, justify="right")
     for row in result.nodes:
         table.add_row(
-            row.node.replace("[", "\\["),
+            row.node,
             f"{row.messages:,}",
             f"{row.events:,}",
             *(f"{row.differing[target]:,}" for target in targets),
@@ -181,4 +204,5 @@ def _print(console: Console, role: str, result: NetworkResult, targets: tuple[st
     console.print(table)
     for step in result.steps:
         label = f" at diffusion step {step.step}" if len(result.steps) > 1 else ""
-        console.print(f"relative error of the readout against the float model{label}: {step.output_error:.3f}")
+        error = "undefined (it is 0)" if step.output_error is None else f"{step.output_error:.3f}"
+        console.print(f"relative error of the readout against the float model{label}: {error}")

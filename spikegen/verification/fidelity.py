@@ -20,17 +20,17 @@ class Fidelity:
 
     Attributes:
         agreement: Lif population -> share of equal (neuron, timestep, image) spikes, 0 .. 1.
-        output_error: ``|y_int - y_float| / |y_float|`` over the whole readout (L2 norms).
+        output_error: ``|y_int - y_float| / |y_float|`` over the whole readout (L2 norms); None if ``y_float`` is 0.
     """
 
     agreement: Mapping[str, float]
-    output_error: float
+    output_error: float | None
 
 
 def fidelity(
     program: Program, evaluation: Evaluation, model: nn.Module, images: npt.NDArray[np.float64], step: int
 ) -> Fidelity:
-    """Compare ``evaluation`` of ``images`` (float64 [N, C, H, W], before quantisation) at conditioning step ``step``."""
+    """Compare ``evaluation`` of ``images`` (float64 [N, C, H, W], not quantised) at conditioning step ``step``."""
     spikes, output = record_spikes(model, Calibration(images, np.full(len(images), step)))
     agreement = {}
     for population in program.populations:
@@ -40,4 +40,5 @@ def fidelity(
             agreement[population.name] = float(np.mean(expected == evaluation.messages[population.name]))
     readout = next(program.readouts())
     found = host_readout(readout, evaluation.readouts[readout.name])
-    return Fidelity(agreement, float(np.linalg.norm(found - output) / np.linalg.norm(output)))
+    size = float(np.linalg.norm(output))
+    return Fidelity(agreement, float(np.linalg.norm(found - output)) / size if size else None)

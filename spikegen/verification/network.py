@@ -41,7 +41,7 @@ class StepResult:
     Attributes:
         step: the conditioning step.
         equal_counts: target -> whether all its counts equal the simulator's.
-        output_error: see :class:`~spikegen.verification.fidelity.Fidelity`; None without a float model.
+        output_error: see :class:`~spikegen.verification.fidelity.Fidelity`; None also without a float model.
     """
 
     step: int
