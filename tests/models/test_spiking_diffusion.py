@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from spikegen.models import SpikingDiffusion, SpikingDiffusionConfig, SpikingNeu
 from spikegen.models.sdid import SDID, denoiser_input
 from spikegen.models.spiking_diffusion import PAPER
 from spikegen.models.vqsvae import VQSVAE
+from spikegen.training import RECIPES, trainer
 
 CONFIGS = [
     SpikingDiffusionConfig(widths=(3, 4), latent=5, codes=6, denoiser_widths=(4, 3), timesteps=3),
@@ -125,41 +127,85 @@ def test_the_denoiser_sees_tokens_and_time_as_numbers() -> None:
     assert x.tolist() == [[[[0.0, 5.0]], [[2.0, 2.0]]], [[[6.0, 1.0]], [[49.0, 49.0]]]]
 
 
-def test_the_paper_has_these_sizes() -> None:
-    """Neurons and weights of 28x28 grey images, counted by hand from the layers of arXiv 2308.10187."""
-    assert (PAPER.grid, PAPER.diffusion_steps, PAPER.codes, PAPER.timesteps) == (7, 49, 128, 16)
-    model = built(dataclasses.replace(PAPER, timesteps=1)).eval()
+def sizes(config: SpikingDiffusionConfig) -> dict[str, int]:
+    """Neurons and weights, counted in the modules."""
+    model = built(dataclasses.replace(config, timesteps=1)).eval()
     encoder, decoder, denoiser = model.autoencoder.encoder, model.autoencoder.decoder, model.denoiser
+    populations = {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
+    neurons: dict[str, int] = {}
+    for name, module in populations.items():
+        module.register_forward_hook(lambda _m, _x, spikes, name=name: neurons.update({name: spikes.numel()}))
+    with torch.no_grad():
+        encoder(torch.zeros(1, config.channels, config.image_size, config.image_size))
+        decoder(torch.zeros(1, config.latent, config.grid, config.grid))
+        denoiser(torch.zeros(1, 2, config.grid, config.grid))
+    assert neurons.keys() == populations.keys()
 
-    def neurons(part: nn.Module, run: Callable[[], object]) -> int:
-        count: list[int] = []
-        populations = [module for module in part.modules() if isinstance(module, SpikingNeuron)]
-        handles = [module.register_forward_hook(lambda _m, _x, y: count.append(y.numel())) for module in populations]
-        with torch.no_grad():
-            run()
-        for handle in handles:
-            handle.remove()
-        assert len(count) == len(populations)
-        return sum(count)
-
-    pixels, codes = torch.zeros(1, 1, 28, 28), torch.zeros(1, 16, 7, 7)
-    assert neurons(encoder, lambda: encoder(pixels)) == 10_192 == 32 * 14 * 14 + 64 * 7 * 7 + 16 * 7 * 7
-    assert neurons(decoder.generator, lambda: decoder(codes)) == 784 == 16 * 7 * 7
-    assert neurons(decoder.layers, lambda: decoder(codes)) == 37_632 == 64 * 14 * 14 + 32 * 28 * 28
-    total = 49 * (64 + 128 + 256 + 512 + 256)
-    assert neurons(denoiser, lambda: denoiser(torch.zeros(1, 2, 7, 7))) == 59_584 == total
+    def within(part: str) -> int:
+        return sum(count for name, count in neurons.items() if name.startswith(part))
 
     def weights(part: nn.Module) -> int:
         kinds = (nn.Conv2d, nn.ConvTranspose2d)
         return sum(module.weight.numel() for module in part.modules() if isinstance(module, kinds))
 
-    chain = 2 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 256 + (256 + 64) * 128
-    assert weights(denoiser) == 9 * chain == 3_097_728
-    assert weights(encoder) == 9 * (32 + 32 * 64) + 64 * 16
-    assert weights(decoder) == 16 * 16 + 9 * (16 * 64 + 64 * 32 + 32)
-    assert model.autoencoder.codebook.shape == (128, 16)
-    # every convolution of the denoiser keeps the 7x7 grid: each weight is used once per site, borders aside
-    assert weights(denoiser) * 49 == 151_788_672
+    return {
+        "neurons of the encoder": within("autoencoder.encoder"),
+        "neurons of the generator": within("autoencoder.decoder.generator"),
+        "neurons of the decoder behind it": within("autoencoder.decoder.layers"),
+        "neurons of the denoiser": within("denoiser"),
+        "weights of the encoder": weights(encoder),
+        "weights of generator and decoder": weights(decoder),
+        "weights of the denoiser": weights(denoiser),
+    }
+
+
+def test_the_paper_has_these_sizes() -> None:
+    """28x28 grey images, counted by hand from the layers of arXiv 2308.10187."""
+    assert (PAPER.grid, PAPER.diffusion_steps, PAPER.codes, PAPER.timesteps) == (7, 49, 128, 16)
+    assert sizes(PAPER) == {
+        "neurons of the encoder": 32 * 14 * 14 + 64 * 7 * 7 + 16 * 7 * 7,
+        "neurons of the generator": 16 * 7 * 7,
+        "neurons of the decoder behind it": 64 * 14 * 14 + 32 * 28 * 28,
+        "neurons of the denoiser": 49 * (64 + 128 + 256 + 512 + 256),
+        "weights of the encoder": 9 * (32 + 32 * 64) + 64 * 16,
+        "weights of generator and decoder": 16 * 16 + 9 * (16 * 64 + 64 * 32 + 32),
+        # 3.1 million
+        "weights of the denoiser": 9 * (2 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 256 + (256 + 64) * 128),
+    }
+    assert list(sizes(PAPER).values())[:4] == [10_192, 784, 37_632, 59_584]
+
+
+def test_the_sizes_in_the_documentation_are_those_of_the_modules() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "spiking_diffusion.md").read_text(encoding="utf-8")
+    digits = RECIPES["digits-vq"].model
+    assert isinstance(digits, SpikingDiffusionConfig)
+    counted = sizes(digits), sizes(PAPER)
+    for name in counted[0]:
+        assert f"| {name} | {counted[0][name]:,} | {counted[1][name]:,} |" in page
+    rows: dict[str, Callable[[SpikingDiffusionConfig], object]] = {
+        "image": lambda config: f"{config.image_size}x{config.image_size}",
+        "channels of the encoder": lambda config: ", ".join(map(str, config.widths)),
+        "strides": lambda config: ", ".join(map(str, config.strides)),
+        "grid of tokens": lambda config: f"{config.grid}x{config.grid}",
+        "D, size of a code vector": lambda config: config.latent,
+        "K, code vectors": lambda config: config.codes,
+        "channels of the denoiser": lambda config: ", ".join(map(str, config.denoiser_widths)),
+        "T, timesteps": lambda config: config.timesteps,
+        "T_d, diffusion steps": lambda config: config.diffusion_steps,
+    }
+    for name, value in rows.items():
+        assert f"| {name} | {value(digits)} | {value(PAPER)} |" in page
+
+
+def test_the_stages_in_the_documentation_are_those_of_the_recipe() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "spiking_diffusion.md").read_text(encoding="utf-8")
+    recipe = RECIPES["digits-vq"]
+    for stage in recipe.stages:
+        row = f"| `{stage.network}` | {stage.iterations:,} | {stage.batch_size} | {stage.learning_rate:g} | "
+        row += f"{stage.warmup} | {stage.weight_decay:g} | {stage.gradient_clip:g} | {stage.ema_decay:g} |"
+        assert row in page
+    assert f"{recipe.held_out} of the 1,797 digits" in page
+    assert f"on {trainer.RECALIBRATION_BATCHES} batches" in page
 
 
 def test_a_chain_of_one_layer_is_its_own_skip() -> None:

@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 from spikegen.diffusion import Absorbing, default_solver, make_solver
 from spikegen.errors import ConfigError
+from spikegen.models import SpikingDiffusion, build_model
 from spikegen.program import Program
 from spikegen.runtime import Session, host_readout
 from spikegen.runtime.noise import ImageNoise
 from spikegen.simulator import Simulator
-from spikegen.training import sampling
-from spikegen.training.sampling import sample_model, sample_tokens
+from spikegen.training import load_images, sampling
+from spikegen.training.sampling import decode_model, reconstruct_images, sample_model, sample_tokens
+from spikegen.training.tasks import encode
 from tests.runtime.programs import GRID, tiny, tiny_tokens
+from tests.training.networks import settle
+from tests.training.recipes import TINY_TOKENS
 
 
 class OfProgram(nn.Module):
@@ -102,3 +106,20 @@ def test_sampling_uses_the_noise_of_a_session() -> None:
     sample_model(Watch(), (1, 4, 4), solver, steps=3, images=2, seed=9)
     expected = ImageNoise(9, 0).normal((2, 1, 4, 4)) * solver.init_noise_sigma
     np.testing.assert_array_equal(seen[0].numpy(), expected.astype(np.float32))
+
+
+def test_decoding_and_reconstruction_are_those_of_the_autoencoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = build_model(TINY_TOKENS.model)
+    assert isinstance(model, SpikingDiffusion)
+    images = load_images("digits")[:7]
+    settle(model.autoencoder, torch.from_numpy(images) / 2)
+    monkeypatch.setattr(sampling, "BATCH", 7)
+    with torch.no_grad():
+        expected = (2 * model.autoencoder(torch.from_numpy(images) / 2).double()).clamp(-1, 1).numpy()
+    found = reconstruct_images(model, images)
+    assert found.dtype == np.float64
+    assert found.std() > 0
+    np.testing.assert_array_equal(found, expected)
+    tokens = encode(model.autoencoder, torch.from_numpy(images) / 2).numpy()
+    np.testing.assert_array_equal(decode_model(model, tokens), expected)
