@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -154,6 +155,26 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     assert decay == 0.15
     for name, value in run.ema.named_parameters():
         torch.testing.assert_close(value, average[name])
+
+
+def test_the_average_begins_at_the_prepared_network_and_ends_finished(tmp_path: Path) -> None:
+    run = Trainer(TINY_TOKENS, tmp_path)
+    assert isinstance(run.model, SpikingDiffusion)
+    prepared = copy.deepcopy(run.model.autoencoder)
+    run.task.prepare(prepared, torch.Generator().manual_seed(TINY_TOKENS.seed))
+    run._iterate()
+    average = run.ema.get_parameter("codebook")
+    expected = prepared.codebook / 11 + run.model.autoencoder.codebook * 10 / 11
+    torch.testing.assert_close(average, expected)
+    assert not torch.equal(prepared.codebook, run.model.autoencoder.codebook)
+    # the codebook of the averaged copy is sorted, those in training are not
+    with torch.no_grad():
+        run.ema.get_parameter("codebook").copy_(torch.tensor([3.0, 1, 5, 2, 0, 4])[:, None].expand(6, 4))
+    averaged = run.averaged()
+    assert isinstance(averaged, SpikingDiffusion)
+    first = averaged.autoencoder.codebook[:, 0].tolist()
+    assert first in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0])
+    assert run.ema.get_parameter("codebook")[:, 0].tolist() == [3, 1, 5, 2, 0, 4]
 
 
 def test_the_statistics_are_measured_with_the_averaged_weights(tmp_path: Path) -> None:
