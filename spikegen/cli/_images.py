@@ -96,15 +96,18 @@ def _read_picture(path: Path, shape: Shape) -> FloatArray:
     from PIL import Image
 
     channels, *size = shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is damaged or too large is an error below
-        with Image.open(path) as picture:
-            if [picture.height, picture.width] != size:
-                raise ConfigError(
-                    f"{path}: the picture has {picture.height} x {picture.width} pixels, the encoder takes "
-                    f"{size[0]} x {size[1]}"
-                )
-            if picture.mode not in _MODES:
-                raise ConfigError(f"{path}: the picture has the mode {picture.mode}, known are {', '.join(_MODES)}")
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged or too large is an error below
+            with Image.open(path) as picture:
+                if [picture.height, picture.width] != size:
+                    raise ConfigError(
+                        f"{path}: the picture has {picture.height} x {picture.width} pixels, the encoder takes "
+                        f"{size[0]} x {size[1]}"
+                    )
+                if picture.mode not in _MODES:
+                    raise ConfigError(f"{path}: the picture has the mode {picture.mode}, known are {', '.join(_MODES)}")
+                pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except Image.DecompressionBombError as error:
+        raise ConfigError(f"{path}: not a readable picture: {error}") from error
     return np.asarray(pixels.reshape(1, *size, channels).transpose(0, 3, 1, 2) / 127.5 - 1.0)

@@ -188,4 +188,4 @@ def _cell(value: Any) -> str:
         return "x".join(str(item) for item in value)
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return str(value) if isinstance(value, bool | str) else f"{value:,}"

@@ -124,7 +124,7 @@ def sample(
         return
     settings = {
         "backend": backend,
-        "solver": chosen.identity()["solver"],
+        "solver": chosen.identity()["solver"].lower(),
         "steps": len(chosen.timesteps),
         "seed": seed,
         "images": images,

@@ -95,6 +95,7 @@ def verify(
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         at = ", ".join(map(str, chosen))
+        first = ", ".join(("simulator", *targets[:-1]))
         console = Console(highlight=False, markup=False)  # names may hold brackets
         for role, result in found.items():
             _print(console, role, result, targets)
@@ -104,8 +105,8 @@ def verify(
                 f"{generator['messages']:,} messages differ"
             )
         console.print(
-            f"{pipeline.name}: {images} inputs for each of the diffusion steps {at}: simulator, "
-            f"{' and '.join(targets)} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
+            f"{pipeline.name}, {images} inputs for each of the diffusion steps {at}: "
+            f"{first} and {targets[-1]} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
         )
     if not equal:
         sys.exit(1)

@@ -11,13 +11,13 @@ from click.testing import CliRunner, Result
 
 from spikegen.cli.report import joules, report
 from spikegen.errors import OutputError, ProgramFileError, RecordError
-from spikegen.program import Conditioning, Conv, Host, Input, Lif, Program, Readout, load, save
+from spikegen.program import Conditioning, Conv, ImageDiffusion, Input, Lif, Pipeline, Program, Readout, load, save
 from spikegen.runtime import write_counts
 from spikegen.simulator import Simulator
 
 
 @pytest.fixture
-def program_file(tmp_path: Path) -> Path:
+def pipeline_file(tmp_path: Path) -> Path:
     kernel = np.ones((1, 1, 1, 1), dtype=np.int8)
     program = Program(
         name="tiny[red]",
@@ -29,22 +29,22 @@ def program_file(tmp_path: Path) -> Path:
         ),
         projections=(Conv("in>a", "in", "a", kernel, exponent=0), Conv("a>out", "a", "out", kernel, exponent=0)),
         conditioning=Conditioning(1000),
-        host=Host(ann_macs=8),
+        ann_macs=8,
     )
     path = tmp_path / "tiny.h5"
-    save(program, path)
+    save(Pipeline("tiny[red]", ImageDiffusion(), {"denoiser": program}), path)
     return path
 
 
 @pytest.fixture
-def counts_file(program_file: Path) -> Path:
+def counts_file(pipeline_file: Path) -> Path:
     """Three images at each of the diffusion steps 500 and 0: every neuron fires at both timesteps."""
-    program = load(program_file)
+    pipeline = load(pipeline_file)
     frames = np.full((3, 1, 2, 2), 9, dtype=np.int32)
-    with Simulator(program) as simulator:
+    with Simulator(pipeline.network("denoiser")) as simulator:
         steps = [(step, simulator.evaluate(frames, step).counts) for step in (500, 0)]
-    path = program_file.with_name("counts.json")
-    write_counts(path, program, steps)
+    path = pipeline_file.with_name("counts.json")
+    write_counts(path, pipeline, {"denoiser": steps})
     return path
 
 
@@ -53,65 +53,83 @@ def _run(*arguments: object) -> Result:
     return CliRunner().invoke(report, [str(a) for a in arguments], env={"COLUMNS": "200"})
 
 
-def test_tables(program_file: Path, counts_file: Path) -> None:
-    result = _run(program_file, "--counts", counts_file)
+def test_tables(pipeline_file: Path, counts_file: Path) -> None:
+    result = _run(pipeline_file, "--counts", counts_file)
     assert result.exit_code == 0, result.output
-    assert "tiny[red], T = 2, 3 samples x 2 steps: per evaluation, by population" in " ".join(result.output.split())
+    assert "denoiser, T = 2, 3 samples x 2 steps: per evaluation, by population" in " ".join(result.output.split())
     lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
     # 4 neurons x 2 timesteps fire: 8 events, rate 1, one synapse each
     assert [cell.strip() for cell in lines["a"].split("│")[2:-1]] == ["Lif", "4", "8", "1.000", "8"]
     assert [cell.strip() for cell in lines["binary_synops"].split("│")[2:-1]] == ["8", "16"]
-    # 8 x 0.9 + 8 x 4.6 = 44.0 pJ for an evaluation, twice that for a sample; the ANN costs 8 x 4.6 = 36.8 pJ
-    assert [cell.strip() for cell in lines["horowitz45_fp32"].split("│")[2:-1]] == ["44 pJ", "88 pJ"]
-    assert [cell.strip() for cell in lines["dense ANN, same shape"].split("│")[2:-1]] == ["36.8 pJ", "73.6 pJ"]
-    # 16 x 23.6 + 8 x 52 or 81 = 793.6 or 1025.6 pJ
-    assert "794 pJ to 1.03 nJ" in lines["davies2018_loihi1"]
+    # twice 8 x 0.9 + 8 x 4.6 = 44.0 pJ for a sample of two evaluations; the ANN costs twice 8 x 4.6 = 36.8 pJ
+    assert [cell.strip() for cell in lines["horowitz45_fp32"].split("│")[2:-1]] == ["88 pJ"]
+    assert [cell.strip() for cell in lines["dense ANN, same shape"].split("│")[2:-1]] == ["73.6 pJ"]
+    # 2 x (16 x 23.6 + 8 x 52 or 81) = 1587.2 or 2051.2 pJ
+    assert "1.59 nJ to 2.05 nJ" in lines["davies2018_loihi1"]
     assert "Horowitz" in result.output
     assert "Davies" in result.output
 
 
 @pytest.mark.parametrize("by", ["projection", "step"])
-def test_other_rows(program_file: Path, counts_file: Path, by: str) -> None:
-    result = _run(program_file, "--counts", counts_file, "--by", by)
+def test_other_rows(pipeline_file: Path, counts_file: Path, by: str) -> None:
+    result = _run(pipeline_file, "--counts", counts_file, "--by", by)
     assert result.exit_code == 0, result.output
     assert ("a>out" in result.output) == (by == "projection")
     assert ("│ 500" in result.output) == (by == "step")
 
 
-def test_json_to_a_file_and_to_stdout_are_equal(program_file: Path, counts_file: Path, tmp_path: Path) -> None:
+def test_json_to_a_file_and_to_stdout_are_equal(pipeline_file: Path, counts_file: Path, tmp_path: Path) -> None:
     target = tmp_path / "report.json"
-    assert _run(program_file, "--counts", counts_file, "--json", target).exit_code == 0
-    result = _run(program_file, "--counts", counts_file, "--json", "-")
+    assert _run(pipeline_file, "--counts", counts_file, "--json", target).exit_code == 0
+    result = _run(pipeline_file, "--counts", counts_file, "--json", "-")
     assert json.loads(result.stdout) == json.loads(target.read_text())
-    assert json.loads(result.stdout)["energy"]["horowitz45_fp32"]["per_sample"]["low_pj"] == pytest.approx(88.0)
+    document = json.loads(result.stdout)
+    assert document["energy"]["horowitz45_fp32"]["per_sample"]["low_pj"] == pytest.approx(88.0)
+    assert list(document["networks"]) == ["denoiser"]
+    assert document["generator"] is None
 
 
-def test_without_counts_a_small_run_is_counted_and_says_so(program_file: Path) -> None:
-    result = _run(program_file, "-n", 2, "--steps", 3, "--seed", 1)
+def test_without_counts_a_small_run_is_counted_and_says_so(pipeline_file: Path) -> None:
+    result = _run(pipeline_file, "-n", 2, "--steps", 3, "--seed", 1)
     assert result.exit_code == 0, result.output
-    assert "No --counts: counting 2 images x 3 DDIM steps, seed 1, on the simulator." in result.output
+    assert "No --counts: counting 2 images x 3 steps, seed 1, on the simulator." in result.output
     assert "2 samples x 3 steps" in result.output
 
 
-def test_options_of_the_small_run_are_refused_with_counts(program_file: Path, counts_file: Path) -> None:
-    result = _run(program_file, "--counts", counts_file, "--steps", 3, "-n", 2)
+def test_options_of_the_small_run_are_refused_with_counts(pipeline_file: Path, counts_file: Path) -> None:
+    result = _run(pipeline_file, "--counts", counts_file, "--steps", 3, "-n", 2)
     assert result.exit_code == 2
     assert "-n, --steps" in result.output
 
 
-def test_usage_errors(program_file: Path) -> None:
-    assert _run(program_file, "-n", 0).exit_code == 2
-    assert _run(program_file, "--by", "colour").exit_code == 2
+def test_usage_errors(pipeline_file: Path) -> None:
+    assert _run(pipeline_file, "-n", 0).exit_code == 2
+    assert _run(pipeline_file, "--by", "colour").exit_code == 2
     assert _run().exit_code == 2
 
 
-def test_bad_files_are_named(program_file: Path, counts_file: Path, tmp_path: Path) -> None:
+def test_more_steps_than_there_are_is_an_error_of_the_command_line(pipeline_file: Path) -> None:
+    result = _run(pipeline_file, "--steps", 1001)
+    assert result.exit_code == 2
+    assert "number of solver steps is 1001" in result.output
+
+
+def test_what_is_read_is_never_replaced(pipeline_file: Path, counts_file: Path) -> None:
+    before = pipeline_file.read_bytes(), counts_file.read_bytes()
+    for target in (pipeline_file, counts_file):
+        result = _run(pipeline_file, "--counts", counts_file, "--json", target)
+        assert result.exit_code == 2
+        assert "PIPELINE, --counts, --json must be different files" in result.output
+    assert (pipeline_file.read_bytes(), counts_file.read_bytes()) == before
+
+
+def test_bad_files_are_named(pipeline_file: Path, counts_file: Path, tmp_path: Path) -> None:
     absent = tmp_path / "absent.h5"
     assert isinstance(_run(absent).exception, ProgramFileError)
-    assert isinstance(_run(program_file, "--counts", tmp_path / "absent.json").exception, RecordError)
-    assert isinstance(_run(program_file, "--json", tmp_path / "absent" / "r.json").exception, OutputError)
+    assert isinstance(_run(pipeline_file, "--counts", tmp_path / "absent.json").exception, RecordError)
+    assert isinstance(_run(pipeline_file, "--json", tmp_path / "absent" / "r.json").exception, OutputError)
     counts_file.write_text(counts_file.read_text()[:100])
-    assert isinstance(_run(program_file, "--counts", counts_file).exception, RecordError)
+    assert isinstance(_run(pipeline_file, "--counts", counts_file).exception, RecordError)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`spikegen sample`, driven as a user does, on a tiny Program."""
+"""`spikegen sample`, driven as a user does, on a tiny pipeline of images."""
 
 import json
 import signal
@@ -11,51 +11,51 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import spikegen
 import spikegen.lowering
-from spikegen.cli import main
-from spikegen.cli._program import is_checkpoint, shipped_models
+from spikegen.cli._pipeline import is_checkpoint, shipped_models
+from spikegen.cli.reconstruct import reconstruct
 from spikegen.cli.sample import sample
 from spikegen.diffusion import SOLVERS, make_solver
-from spikegen.diffusion.solver import SPACINGS
-from spikegen.program import Program, save
+from spikegen.diffusion.epsilon import SPACINGS
+from spikegen.diffusion.solvers import ABSORBING
+from spikegen.program import Pipeline, save
 from spikegen.program.storage import digest
 from spikegen.runtime import BACKENDS, Session, SessionState, read_counts, write_png
 from spikegen.runtime.backends import SYNAPSES
+from spikegen.runtime.counts import GENERATORS
 from spikegen.runtime.state import save_state
 from spikegen.simulator import Simulator
+from tests.cli import commands
+from tests.cli.commands import names
 from tests.runtime.programs import STEPS, tiny
 from tests.runtime.test_session import Broken
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one Program file in it."""
+    """A working folder with one pipeline file in it."""
     monkeypatch.chdir(tmp_path)
     save(tiny(), "tiny.h5")
     return tmp_path
 
 
 def run(*arguments: Any) -> Result:
-    return CliRunner().invoke(main, ["sample", *map(str, arguments)], env={"COLUMNS": "200"})
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return commands.run("sample", *arguments)
 
 
 def test_it_writes_the_images_of_the_session(folder: Path) -> None:
     result = run("tiny.h5", "-n", 5, "--steps", 4, "--seed", 3, "-o", "a.png", "--npy", "a.npy", "--counts", "a.json")
     assert result.exit_code == 0, result.output
     solver = make_solver("ddim", train_steps=STEPS)
-    expected = Session(tiny(), Simulator(tiny()), solver, steps=4, seed=3, images=5).run()
-    np.testing.assert_array_equal(np.load("a.npy"), expected.images)
-    assert read_counts("a.json", tiny()).steps == expected.counts
-    write_png("b.png", expected.images)
+    expected = Session(tiny(), Simulator(tiny().network("denoiser")), solver, steps=4, seed=3, images=5).run()
+    np.testing.assert_array_equal(np.load("a.npy"), expected.sample)
+    assert read_counts("a.json", tiny()).networks == {"denoiser": expected.counts}
+    write_png("b.png", expected.sample)
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    assert names(folder) == ["a.json", "a.npy", "a.png", "b.png", "tiny.h5"]
+    assert names() == ["a.json", "a.npy", "a.png", "b.png", "tiny.h5"]
     assert "5 x 4 (ddim, seed 3)" in result.stdout
     assert "synaptic operations per evaluation" in result.stdout
     assert "Wrote a.png, a.npy, a.json" in result.stdout
@@ -65,12 +65,15 @@ def test_it_writes_the_images_of_the_session(folder: Path) -> None:
 def test_the_summary_as_json(folder: Path) -> None:
     result = run("tiny.h5", "-n", 2, "--steps", 4, "-o", "a.png", "--json")
     summary = json.loads(result.stdout)
-    assert summary["program"] == "tiny"
+    assert summary["pipeline"] == "tiny"
     assert summary["digest"] == digest(tiny())
     assert summary["timesteps"] == [30, 20, 10, 0]
-    assert (summary["images"], summary["steps"], summary["evaluations"]) == (2, 4, 8)
+    assert (summary["images"], summary["steps"], summary["solver"], summary["generator"]) == (2, 4, "ddim", None)
+    assert list(summary["networks"]) == ["denoiser"]
+    figures = summary["networks"]["denoiser"]
+    assert figures["evaluations"] == 8
     assert summary["seconds"] > 0
-    assert summary["stored_per_evaluation"] >= summary["effective_per_evaluation"] > 0
+    assert figures["stored_per_evaluation"] >= figures["effective_per_evaluation"] > 0
     assert (summary["output"], summary["npy"]) == ("a.png", None)
 
 
@@ -104,12 +107,12 @@ def test_a_run_that_was_killed_goes_on_from_its_state(folder: Path, monkeypatch:
         patch.setattr("spikegen.runtime.session.save_state", save_and_interrupt)
         result = run(*arguments, "resumed.npy", "-o", "b.png", "--state", "run.state")
     assert result.exit_code == 130
-    assert names(folder) == ["a.png", "run.state", "tiny.h5", "whole.npy"]
+    assert names() == ["a.png", "run.state", "tiny.h5", "whole.npy"]
     result = run(*arguments, "resumed.npy", "-o", "b.png", "--state", "run.state", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["evaluations"] == 12
+    assert json.loads(result.stdout)["networks"]["denoiser"]["evaluations"] == 12
     np.testing.assert_array_equal(np.load("resumed.npy"), np.load("whole.npy"))
-    assert "run.state" not in names(folder)
+    assert "run.state" not in names()
 
 
 def test_interrupted_by_a_signal(folder: Path) -> None:
@@ -127,11 +130,11 @@ def test_interrupted_by_a_signal(folder: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.decode().rstrip().endswith("Interrupted.")
-    assert names(folder) == ["run.state", "tiny.h5"]
+    assert names() == ["run.state", "tiny.h5"]
 
 
 def test_a_target_that_fails_leaves_no_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = Broken(tiny(), 2)
+    target = Broken(tiny().network("denoiser"), 2)
     closed: list[bool] = []
     monkeypatch.setattr(target, "close", lambda: closed.append(True))
     monkeypatch.setattr("spikegen.runtime.open_target", lambda *_, **__: target)
@@ -139,7 +142,7 @@ def test_a_target_that_fails_leaves_no_output(folder: Path, monkeypatch: pytest.
     assert result.exit_code == 1
     assert result.stderr.endswith("Error: a process ended\n")
     assert closed
-    assert names(folder) == ["tiny.h5"]
+    assert names() == ["tiny.h5"]
 
 
 @pytest.mark.lava
@@ -155,7 +158,7 @@ def test_lava_and_the_simulator_write_the_same_files(folder: Path) -> None:
 def test_a_checkpoint_is_exported_on_the_fly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def export(source: str) -> Program:
+    def export(source: str) -> Pipeline:
         asked.append(source)
         return tiny()
 
@@ -185,6 +188,10 @@ def test_shipped_models_are_checkpoints() -> None:
         (("--eta", 1.5), "--eta"),
         (("--eta", "nan"), "eta is nan"),
         (("--solver", "ddpm", "--eta", 0.5), "solver ddpm has no option eta"),
+        (("--solver", "absorbing"), "solver 'absorbing' does not fit this pipeline; its solvers are ddim, ddpm"),
+        (("--temperature", 0.5), "solver ddim has no option temperature"),
+        (("--generator", "lookup"), "--generator is an option of pipelines of tokens; tiny samples images"),
+        (("--tokens", "a.npy"), "--tokens is an option of pipelines of tokens; tiny samples images"),
         (("--seed", -1), "--seed"),
         (("--batch", 0), "--batch"),
         (("--synapses", "conv"), "option of the backend lava"),
@@ -198,7 +205,7 @@ def test_a_wrong_command_line_is_exit_code_2(folder: Path, arguments: tuple[Any,
     result = run("tiny.h5", "-o", "a.png", *arguments)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
-    assert names(folder) == ["tiny.h5"]
+    assert names() == ["tiny.h5"]
     assert Path("tiny.h5").read_bytes() == before
 
 
@@ -210,8 +217,8 @@ def test_the_output_must_be_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("absent.h5", (), "absent.h5: there is no such Program file"),
-        ("text.h5", (), "text.h5: not a readable Program file"),
+        ("absent.h5", (), "absent.h5: there is no such pipeline file"),
+        ("text.h5", (), "text.h5: not a readable pipeline file"),
         ("tiny.h5", ("-o", "absent/a.png"), "the folder absent does not exist"),
         ("tiny.h5", ("-o", "/proc/self/a.png"), "cannot be written"),
         ("tiny.h5", ("-o", "sub"), "no ordinary file"),
@@ -230,15 +237,25 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
     Path("sub").mkdir()
     save(tiny(channels=2), "two.h5")
     save(tiny(schedule="strange"), "strange.h5")
-    before = names(folder)
+    before = names()
     result = run(source, "-n", 2, "--steps", 2, *(options if "-o" in options else ("-o", "a.png", *options)))
     assert result.exit_code in (1, 2), result.output
     assert message in " ".join(result.stderr.split())
     assert result.exit_code == 2 or (result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1)
-    assert names(folder) == before
+    assert names() == before
 
 
 def test_the_choices_are_the_tables() -> None:
-    tables: dict[str, Any] = {"solver": SOLVERS, "spacing": SPACINGS, "backend": BACKENDS, "synapses": SYNAPSES}
-    choices = {p.name: p.type.choices for p in sample.params if isinstance(p.type, click.Choice)}
-    assert {name: sorted(values) for name, values in choices.items()} == {k: sorted(v) for k, v in tables.items()}
+    tables: dict[str, Any] = {
+        "solver": (*SOLVERS, ABSORBING),
+        "spacing": SPACINGS,
+        "backend": BACKENDS,
+        "synapses": SYNAPSES,
+        "generator": GENERATORS,
+    }
+    for command in (sample, reconstruct):
+        choices = {p.name: p.type.choices for p in command.params if isinstance(p.type, click.Choice)}
+        assert {name: sorted(values) for name, values in choices.items()} == {
+            name: sorted(tables[name]) for name in choices
+        }
+        assert choices.keys() >= {"backend", "synapses", "generator"}
