@@ -1,4 +1,4 @@
-"""The shipped model: what it weighs, and that Lava and the simulator draw the same digits with it."""
+"""The shipped image model: what it weighs, and that Lava and the simulator draw the same digits with it."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from spikegen.diffusion import make_solver
+from spikegen.diffusion import default_solver
 from spikegen.lowering import export_checkpoint
 from spikegen.models.checkpoint import locate
-from spikegen.program import Program, overflow_risks
+from spikegen.program import Pipeline, overflow_risks
 from spikegen.runtime import Session, open_target, write_png
 
 
 @pytest.fixture(scope="module")
-def program() -> Program:
+def pipeline() -> Pipeline:
     return export_checkpoint("digits-unet")
 
 
@@ -23,29 +23,27 @@ def test_the_checkpoint_is_small() -> None:
     assert sum(path.stat().st_size for path in Path(locate("digits-unet")).iterdir()) < 2_000_000
 
 
-def test_its_program_cannot_overflow(program: Program) -> None:
-    assert overflow_risks(program) == []
-    assert not program.report["overflow_risks"]
+def test_its_program_cannot_overflow(pipeline: Pipeline) -> None:
+    assert overflow_risks(pipeline.network("denoiser")) == []
+    assert not pipeline.network("denoiser").report["overflow_risks"]
 
 
-def test_lava_and_the_simulator_draw_identical_pixels_with_equal_counts(program: Program, tmp_path: Path) -> None:
+def test_lava_and_the_simulator_draw_identical_pixels_with_equal_counts(pipeline: Pipeline, tmp_path: Path) -> None:
     results = {}
     for backend in ("lava", "simulator"):
-        solver = make_solver("ddim", program.host.beta_schedule, program.conditioning.steps)
-        with open_target(backend, program, images=2) as target:
-            results[backend] = Session(program, target, solver, steps=2, seed=0, images=2).run()
-        write_png(tmp_path / f"{backend}.png", results[backend].images)
+        with open_target(backend, pipeline.network("denoiser"), images=2) as target:
+            results[backend] = Session(pipeline, target, default_solver(pipeline), steps=2, seed=0, images=2).run()
+        write_png(tmp_path / f"{backend}.png", results[backend].sample)
     assert (tmp_path / "lava.png").read_bytes() == (tmp_path / "simulator.png").read_bytes()
-    np.testing.assert_array_equal(results["lava"].images, results["simulator"].images)
+    np.testing.assert_array_equal(results["lava"].sample, results["simulator"].sample)
     assert results["lava"].counts == results["simulator"].counts
 
 
-def test_its_samples_look_like_digits_to_a_classifier(program: Program) -> None:
+def test_its_samples_look_like_digits_to_a_classifier(pipeline: Pipeline) -> None:
     digits = load_digits()
     svm = SVC(probability=True, random_state=0).fit(digits.data / 8.0 - 1.0, digits.target)
-    solver = make_solver("ddim", program.host.beta_schedule, program.conditioning.steps)
-    with open_target("simulator", program, images=32) as target:
-        images = Session(program, target, solver, steps=20, seed=0, images=32).run().images
+    with open_target("simulator", pipeline.network("denoiser"), images=32) as target:
+        images = Session(pipeline, target, default_solver(pipeline), steps=20, seed=0, images=32).run().sample
     confidence = svm.predict_proba(images.reshape(len(images), -1)).max(axis=1)
     noise = np.clip(np.random.default_rng(0).standard_normal((32, 64)), -1, 1)
     assert confidence.mean() > 0.7  # benchmarks/quality.py measures it on 1,000; noise reaches less than half of it

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +15,22 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from spikegen.cli import COMMANDS, main
 from spikegen.energy import MODELS, OPERATIONS
 from spikegen.lowering.layers import LAYERS
-from spikegen.program import Conditioning, Conv, Input, Lif, Program, Readout, numerics, save
+from spikegen.models import SHIPPED
+from spikegen.program import (
+    Conditioning,
+    Conv,
+    ImageDiffusion,
+    Input,
+    Lif,
+    Pipeline,
+    Program,
+    Readout,
+    numerics,
+    save,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,9 +95,35 @@ def test_operations_and_energy_models_are_all_in_their_tables(tables: ModuleType
 
 def test_every_command_is_in_the_reference(tables: ModuleType) -> None:
     page = tables.cli_reference()
-    for command in ("train", "export", "inspect", "verify", "sample", "report"):
+    for command in COMMANDS:
         assert f"## spikegen {command}\n" in page
-    assert "--counts" in page
+    for option in ("--counts", "--generator [chip|lookup]", "--temperature", "--tokens", "--input"):
+        assert option in page
+    assert "spikegen sample [OPTIONS] PIPELINE" in page
+
+
+def test_every_package_is_in_the_python_interface() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    faces = (ROOT / "spikegen").glob("*/__init__.py")
+    exporting = [face for face in faces if re.search(r"import (\w+) as \1$", face.read_text(), re.MULTILINE)]
+    named = {f"spikegen.{face.parent.name}" for face in exporting} | {"spikegen.exporters.lava"}
+    assert set(re.findall(r"automodule:: (spikegen\.[\w.]+)\n   :imported-members:", page)) == named
+    assert len(named) > 8
+
+
+def test_both_models_are_in_getting_started() -> None:
+    page = (ROOT / "docs" / "getting_started.md").read_text(encoding="utf-8")
+    for model in SHIPPED:
+        assert f"spikegen export {model} " in page
+        assert f"spikegen train {model} " in page
+    for line in re.findall(r"^spikegen .*$", page, re.MULTILINE):
+        assert_parses(shlex.split(line, comments=True)[1:])
+
+
+def assert_parses(arguments: list[str]) -> None:
+    """The command line is one of ours, down to the names of the options."""
+    command = main.load(arguments[0])
+    command.make_context(arguments[0], arguments[1:]).close()
 
 
 def test_the_commands_of_the_demo_are_the_same_everywhere() -> None:
@@ -98,7 +138,7 @@ def test_the_commands_of_the_demo_are_the_same_everywhere() -> None:
 def test_the_python_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As printed but for the backend, on a Program of one neuron per pixel in place of the digits."""
+    """As printed but for the backend, on a network of one neuron per pixel in place of the digits."""
     kernel = np.ones((1, 1, 1, 1), dtype=np.int8)
     program = Program(
         name="tiny",
@@ -112,7 +152,7 @@ def test_the_python_of_the_readme_runs(
         conditioning=Conditioning(1000),
     )
     (tmp_path / "demo").mkdir()
-    save(program, tmp_path / "demo" / "digits.h5")
+    save(Pipeline("tiny", ImageDiffusion(), {"denoiser": program}), tmp_path / "demo" / "digits.h5")
     snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert snippet is not None
     assert '"lava"' in snippet[1]

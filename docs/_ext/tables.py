@@ -64,7 +64,7 @@ def documented(cls: type) -> dict[str, str]:
     fields: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", textwrap.dedent(section).strip()):
         names, _, text = entry.partition(": ")
-        for name in names.split(", "):
+        for name in names.split(", ") if names else ():
             fields[name.strip()] = " ".join(text.split())
     return fields
 

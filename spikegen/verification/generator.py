@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.errors import ConfigError
 from spikegen.program import Pipeline, TokenDiffusion
 from spikegen.runtime import lookup_decoder
 from spikegen.simulator import Simulator
@@ -20,9 +21,12 @@ def generator_differences(pipeline: Pipeline, tokens: npt.NDArray[np.int64]) -> 
 
     Returns:
         messages compared, and how many differ.
+
+    Raises:
+        ConfigError: no pipeline of tokens, or its decoder has no generator that a table could replace.
     """
     if not isinstance(pipeline.host, TokenDiffusion):
-        raise TypeError(f"{pipeline.name} has no spike generator")
+        raise ConfigError(f"{pipeline.name} is {type(pipeline.host).__name__}: only a TokenDiffusion has a decoder")
     decoder, lookup = pipeline.network("decoder"), lookup_decoder(pipeline)
     codes = pipeline.host.codebook[tokens].transpose(0, 3, 1, 2)
     chip = Simulator(decoder).evaluate(decoder.input.quantize(codes), 0, record=True)
