@@ -18,7 +18,6 @@ import torch
 from spikegen.lowering import export_checkpoint
 from spikegen.models import load_checkpoint
 from spikegen.program import Program
-from spikegen.program.numerics import quantize_input
 from spikegen.runtime import open_target
 from spikegen.simulator import Simulator
 
@@ -27,7 +26,7 @@ IMAGES, STEP = 16, 400
 
 @cache
 def program() -> Program:
-    return export_checkpoint("digits-unet")
+    return export_checkpoint("digits-unet").network("denoiser")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +43,7 @@ def images() -> Any:
 
 @pytest.mark.benchmark(group="evaluation of 16 images on the host")
 def test_simulator(benchmark: Any) -> None:
-    frames = quantize_input(images(), program().input.scale, program().input.bits)
+    frames = program().input.quantize(images())
     simulator = Simulator(program())
     benchmark(lambda: simulator.evaluate(frames, STEP))
 
@@ -60,6 +59,6 @@ def test_slayer_forward(benchmark: Any) -> None:
 @pytest.mark.parametrize("synapses", ["sparse", "conv"])
 @pytest.mark.benchmark(group="evaluation of 16 images on Lava processes")
 def test_lava(benchmark: Any, synapses: str) -> None:
-    frames = quantize_input(images(), program().input.scale, program().input.bits)
+    frames = program().input.quantize(images())
     with open_target("lava", program(), images=IMAGES, synapses=synapses) as target:
         benchmark.pedantic(lambda: target.evaluate(frames, STEP), rounds=3, warmup_rounds=1)

@@ -64,11 +64,17 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     named = RECIPES[recipe]
-    changes = {"iterations": iterations, "batch_size": batch_size}
-    given = {name: value for name, value in changes.items() if value is not None}
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            iterations=stage.iterations if iterations is None else iterations,
+            batch_size=stage.batch_size if batch_size is None else batch_size,
+        )
+        for stage in named.stages
+    )
     chosen = dataclasses.replace(
         named,
-        stages=tuple(dataclasses.replace(stage, **given) for stage in named.stages),
+        stages=stages,
         seed=named.seed if seed is None else seed,
     )
     trainer = Trainer(chosen, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 
+import torch
 from torch import Tensor, nn
 
 # lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
@@ -64,6 +65,8 @@ class SpikingNeuron(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.bfloat16:  # SLAYER counts the state in steps of 2^-18, which bfloat16 cannot hold
+            x = x.float()
         if self.gain != 1.0:
             x = x * self.gain
         # A view: SLAYER wants time last, and its kernels keep the memory order of what they are given.

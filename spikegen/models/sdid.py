@@ -9,6 +9,11 @@ from spikegen.models.coding import DirectCoding
 from spikegen.models.readouts import MeanReadout
 from spikegen.models.vqsvae import SpikingLayer
 
+TIME_SHARE = 1 / 8
+SPREAD = 1.8  # standard deviations; a uniform distribution reaches 1.73
+STEEPNESS = 8.0  # of the normalised input
+NEIGHBOURS = 0.02  # what is left of the random weights of the other taps
+
 
 class SDID(nn.Module):
     """Logits of the tokens of a partly masked grid.
@@ -34,6 +39,7 @@ class SDID(nn.Module):
         for width in widths:
             self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, padding=1), timesteps))
             channels = width
+        _spread_thresholds(self.layers[0])
         self.head = nn.Conv2d(widths[-1] + widths[0], codes, 3, padding=1)
         self.readout = MeanReadout(timesteps)
 
@@ -43,6 +49,28 @@ class SDID(nn.Module):
             h = layer(h)
         logits: Tensor = self.readout(self.head(torch.cat([h, first], dim=1)))
         return logits
+
+
+def _spread_thresholds(layer: SpikingLayer) -> None:
+    """Start the first layer as a scale of thresholds over the numbers it reads.
+
+    A token is a number, and what it means depends on which number, so the layers behind need it as a code of its own.
+    Each channel starts on the token of its own site (a share of :data:`TIME_SHARE` on the diffusion step), with a steep
+    BatchNorm: it fires above, or below, one of as many values as there are channels, spread over the range.
+    """
+    conv, norm = layer.conv, layer.norm
+    channels = norm.num_features
+    of_time = round(TIME_SHARE * channels)
+    of_token = channels - of_time
+    rising = torch.where(torch.arange(channels) % 2 == 0, 1.0, -1.0)
+    thresholds = torch.cat([torch.linspace(-SPREAD, SPREAD, count) for count in (of_token, of_time)])
+    with torch.no_grad():
+        conv.weight.mul_(NEIGHBOURS)
+        conv.weight[:of_token, 0, 1, 1] = 1.0
+        conv.weight[of_token:, 1, 1, 1] = 1.0
+        conv.weight.mul_(rising[:, None, None, None])
+        norm.weight.fill_(STEEPNESS)
+        norm.bias.copy_(1.0 - STEEPNESS * rising * thresholds)  # the neuron's threshold is 1
 
 
 def denoiser_input(tokens: Tensor, t: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ LEVELS_MAX, WIDEST = 10, 64
 
 
 def is_size(value: object, limit: int) -> bool:
+    """Whether ``value`` is a whole number in 1 .. ``limit``."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
 
 

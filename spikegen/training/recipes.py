@@ -21,6 +21,7 @@ class Stage:
         weight_decay: AdamW's.
         gradient_clip: largest norm of the gradient.
         ema_decay: decay of the exponential moving average of the weights, per step.
+        mixed_precision: convolutions in bfloat16 (torch.autocast); the weights stay float32.
     """
 
     network: str = ""
@@ -31,6 +32,7 @@ class Stage:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
+    mixed_precision: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("iterations", 1), ("batch_size", 2), ("warmup", 0)):
@@ -82,7 +84,9 @@ RECIPES: dict[str, Recipe] = {
         model=SpikingDiffusionConfig(),
         stages=(
             Stage("autoencoder", iterations=3000, learning_rate=2e-3, weight_decay=1e-3),
-            Stage("denoiser", iterations=5000, learning_rate=2e-3, weight_decay=1e-3),
+            Stage(
+                "denoiser", iterations=7000, batch_size=64, learning_rate=4e-3, weight_decay=1e-3, mixed_precision=True
+            ),
         ),
         held_out=297,
         beta_schedule="absorbing",

@@ -47,7 +47,8 @@ def sample_tokens(
         images: N, at least 1.
         seed: 0 .. 2^64 - 1; image n depends on (seed, n) only, up to float rounding.
     """
-    return _walk(lambda x, _: model(x), (2, *grid), solver, steps, images, seed)
+    tokens: npt.NDArray[np.int64] = _walk(lambda x, _: model(x), (2, *grid), solver, steps, images, seed)
+    return tokens
 
 
 def decode_model(model: SpikingDiffusion, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

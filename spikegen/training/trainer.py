@@ -172,7 +172,8 @@ class Trainer:
         cosine = 0.5 * (1 + math.cos(math.pi * self.done / stage.iterations))
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate * warm * cosine
-        loss = self.task.loss(network, self.task.batch(self.generator))
+        with torch.autocast("cpu", torch.bfloat16, enabled=stage.mixed_precision):
+            loss = self.task.loss(network, self.task.batch(self.generator))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), stage.gradient_clip)
