@@ -1,5 +1,6 @@
 """`spikegen sample`, driven as a user does, on a tiny pipeline of images."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -75,6 +76,14 @@ def test_the_summary_as_json(folder: Path) -> None:
     assert summary["seconds"] > 0
     assert figures["stored_per_evaluation"] >= figures["effective_per_evaluation"] > 0
     assert (summary["output"], summary["npy"]) == ("a.png", None)
+
+
+def test_brackets_in_names_are_printed_as_they_are(folder: Path) -> None:
+    save(dataclasses.replace(tiny(), name="tiny[red]"), "named[bold].h5")
+    shown = run("named[bold].h5", "-n", 1, "--steps", 1, "-o", "a[/red].png").stdout
+    assert "tiny[red] on simulator" in shown
+    assert "Wrote a[/red].png" in shown
+    assert "tiny[red]: ImageDiffusion" in commands.succeed("inspect", "named[bold].h5").stdout
 
 
 def test_quiet_prints_nothing(folder: Path) -> None:
