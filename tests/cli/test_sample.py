@@ -80,9 +80,9 @@ def test_the_summary_as_json(folder: Path) -> None:
 
 def test_brackets_in_names_are_printed_as_they_are(folder: Path) -> None:
     save(dataclasses.replace(tiny(), name="tiny[red]"), "named[bold].h5")
-    shown = run("named[bold].h5", "-n", 1, "--steps", 1, "-o", "a[/red].png").stdout
+    shown = run("named[bold].h5", "-n", 1, "--steps", 1, "-o", "a[red].png").stdout
     assert "tiny[red] on simulator" in shown
-    assert "Wrote a[/red].png" in shown
+    assert "Wrote a[red].png" in shown
     assert "tiny[red]: ImageDiffusion" in commands.succeed("inspect", "named[bold].h5").stdout
 
 
