@@ -20,15 +20,15 @@ class LoweringError(SpikegenError):
 
 
 class ProgramError(SpikegenError):
-    """A Program breaks a rule of the integer IR. ``problems`` holds every violation found, one line each."""
+    """A Program or pipeline breaks a rule of the integer IR. ``problems`` holds every violation found, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__(problems[0] if len(problems) == 1 else "\n  - ".join(["the Program has problems:", *problems]))
+        super().__init__(problems[0] if len(problems) == 1 else "\n  - ".join(["these rules are broken:", *problems]))
 
 
 class ProgramFileError(SpikegenError):
-    """A Program file is missing, damaged, altered, or of another schema version."""
+    """A pipeline file is missing, damaged, altered, or of another schema version."""
 
 
 class BackendError(SpikegenError):
@@ -40,4 +40,4 @@ class OutputError(SpikegenError):
 
 
 class RecordError(SpikegenError):
-    """A counts or state file is missing, damaged, or belongs to another Program or run."""
+    """A counts or state file is missing, damaged, or belongs to another pipeline or run."""

@@ -141,7 +141,7 @@ class Absorbing:
 
         Args:
             logits: float64 [N, K, h, w].
-            t: one of :attr:`timesteps`.
+            t: one of ``timesteps``.
             sample: int64 [N, h, w], 0 .. K.
             uniform: float64 [N, 2, h, w] in [0, 1): what decides whether a site is revealed, and as what.
 

@@ -42,7 +42,7 @@ def make_solver(
 
     Args:
         name: key of :data:`SOLVERS`.
-        schedule: see :class:`~spikegen.diffusion.solver.EpsilonSolver`, like the next three.
+        schedule: see :class:`~spikegen.diffusion.epsilon.EpsilonSolver`, like the next three.
         train_steps: K.
         clip_sample: clamp the predicted image.
         spacing: of the timesteps.

@@ -202,7 +202,8 @@ def test_the_stages_in_the_documentation_are_those_of_the_recipe() -> None:
     recipe = RECIPES["digits-vq"]
     for stage in recipe.stages:
         row = f"| `{stage.network}` | {stage.iterations:,} | {stage.batch_size} | {stage.learning_rate:g} | "
-        row += f"{stage.warmup} | {stage.weight_decay:g} | {stage.gradient_clip:g} | {stage.ema_decay:g} |"
+        row += f"{stage.warmup} | {stage.weight_decay:g} | {stage.gradient_clip:g} | {stage.ema_decay:g} | "
+        row += f"{'bfloat16' if stage.mixed_precision else 'float32'} |"
         assert row in page
     assert f"{recipe.held_out} of the 1,797 digits" in page
     assert f"on {trainer.RECALIBRATION_BATCHES} batches" in page
