@@ -19,7 +19,7 @@ from spikegen.atomic import write_atomically
 from spikegen.errors import CheckpointError, OutputError, SpikegenError
 from spikegen.models import Checkpoint, Model, build_model, save_checkpoint
 from spikegen.training.recipes import Recipe
-from spikegen.training.tasks import make_task
+from spikegen.training.tasks import Task, make_task
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 RECALIBRATION_BATCHES = 64
@@ -142,17 +142,7 @@ class Trainer:
         model = copy.deepcopy(self.model)
         network = self._network(model)
         network.load_state_dict(self.ema.state_dict())
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # type: ignore[assignment]  # a plain mean over the batches
-        network.train()
-        generator = torch.Generator().manual_seed(self.recipe.seed + 1)
-        with torch.no_grad():
-            for _ in range(RECALIBRATION_BATCHES):
-                self.task.loss(network, self.task.batch(generator))
-        for norm in norms:
-            norm.momentum = 0.1
+        measure_norms(network, self.task, RECALIBRATION_BATCHES, torch.Generator().manual_seed(self.recipe.seed + 1))
         self.task.finish(network)
         return model.eval()
 
@@ -225,6 +215,20 @@ class Trainer:
             self.done, self.loss = done, float(state["loss"])
         except _DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
+
+
+def measure_norms(network: nn.Module, task: Task, batches: int, generator: torch.Generator) -> None:
+    """Replace the statistics of every BatchNorm of ``network`` by their plain mean over ``batches`` of ``task``."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # type: ignore[assignment]  # a plain mean over the batches
+    network.train()
+    with torch.no_grad():
+        for _ in range(batches):
+            task.loss(network, task.batch(generator))
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def _cannot_write(folder: Path, error: OSError) -> OutputError:

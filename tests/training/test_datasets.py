@@ -24,8 +24,23 @@ def test_the_digits_are_real_images_in_range() -> None:
     assert len(np.unique(images)) == 17  # grey values 0..16
 
 
+def test_the_enlarged_digits_are_the_digits_at_the_size_of_mnist() -> None:
+    small, large = load_images("digits"), load_images("digits-28")
+    assert large.shape == (1797, 1, 28, 28)
+    assert large.dtype == np.float32
+    assert (large.min(), large.max()) == (-1.0, 1.0)
+    np.testing.assert_array_equal(load_images("digits-28"), large)
+    # 28 = 3.5 * 8: bilinear interpolation at the centres of the new pixels, by hand
+    centres = np.clip((np.arange(28) + 0.5) / 3.5 - 0.5, 0, 7)
+    low = np.minimum(centres.astype(int), 6)
+    share = centres - low
+    rows = small[:, :, low] * (1 - share)[:, None] + small[:, :, low + 1] * share[:, None]
+    expected = rows[..., low] * (1 - share) + rows[..., low + 1] * share
+    np.testing.assert_allclose(large, expected, rtol=0, atol=1e-5)
+
+
 def test_an_unknown_data_set_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown data set 'faces'; known: digits"):
+    with pytest.raises(ConfigError, match="unknown data set 'faces'; known: digits, digits-28"):
         load_images("faces")
 
 
