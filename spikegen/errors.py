@@ -20,7 +20,7 @@ class LoweringError(SpikegenError):
 
 
 class ProgramError(SpikegenError):
-    """A Program or pipeline breaks a rule of the integer IR. ``problems`` holds every violation found, one line each."""
+    """A Program or pipeline breaks a rule. ``problems`` holds every violation found, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems

@@ -11,7 +11,7 @@ import torch
 
 from spikegen import __version__
 from spikegen.lowering.lower import lower
-from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, network_parts
+from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, held_out, network_parts
 from spikegen.models import Checkpoint, SpikingUNet, load_checkpoint
 from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.program import ImageDiffusion, Pipeline, TokenDiffusion
@@ -77,7 +77,7 @@ def export_model(
         "checkpoint": checkpoint.source,
         "checkpoint_digest": checkpoint.digest,
         "dataset": checkpoint.dataset,
-        "held_out": str(checkpoint.training.get("held_out", 0)),
+        "held_out": str(held_out(checkpoint)),
         "calibration_seed": str(seed),
         "spikegen": __version__,
         "torch": torch.__version__,

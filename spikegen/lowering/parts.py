@@ -17,7 +17,7 @@ from spikegen.lowering.input_format import InputFormat
 from spikegen.models import Checkpoint, SpikingDiffusion, SpikingUNet
 from spikegen.models.sdid import denoiser_input
 from spikegen.models.vqsvae import PIXEL_SCALE
-from spikegen.training.datasets import load_images
+from spikegen.training.datasets import load_images, split
 
 INPUT_BITS = 7
 NOISY_RANGE = 4.0  # standard deviations of the noise
@@ -42,6 +42,12 @@ class Part:
     data: Calibration
 
 
+def held_out(checkpoint: Checkpoint) -> int:
+    """How many images training held out; 0 if the checkpoint says nothing sensible about it."""
+    recorded = checkpoint.training.get("held_out", 0)
+    return recorded if isinstance(recorded, int) and recorded > 0 else 0
+
+
 def diffusion_steps(checkpoint: Checkpoint, shares: Sequence[float]) -> list[int]:
     """Diffusion steps at these shares (0 .. 1) of the diffusion, as the denoiser counts them.
 
@@ -63,6 +69,8 @@ def network_parts(
 ) -> dict[str, Part]:
     """Role -> network, in the order of the roles.
 
+    The inputs are made from images that the model was trained on, so that what it held out stays unseen.
+
     Args:
         checkpoint: a trained model.
         at: diffusion steps of the denoiser's inputs.
@@ -80,6 +88,8 @@ def network_parts(
     if outside:
         raise ConfigError(f"diffusion step {outside[0]}: the denoiser has steps {first}..{last}")
     images = load_images(checkpoint.dataset)
+    if held_out(checkpoint):
+        images, _ = split(images, held_out(checkpoint))
     if isinstance(model, SpikingDiffusion):
         return _token_parts(model, images, at, count, seed, input_bits)
     config = model.config

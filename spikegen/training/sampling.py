@@ -30,7 +30,10 @@ def sample_model(
         images: N, at least 1.
         seed: 0 .. 2^64 - 1; image n depends on (seed, n) only, up to float rounding.
     """
-    return _walk(lambda x, t: model(x, torch.full((len(x),), t)), shape, solver, steps, images, seed)
+    sample: npt.NDArray[np.float64] = _walk(
+        lambda x, t: model(x, torch.full((len(x),), t)), shape, solver, steps, images, seed
+    )
+    return sample
 
 
 def sample_tokens(
@@ -57,7 +60,8 @@ def decode_model(model: SpikingDiffusion, tokens: npt.NDArray[np.int64]) -> npt.
     with torch.no_grad():
         parts = torch.from_numpy(tokens).split(BATCH)
         pixels = torch.cat([torch.tanh(autoencoder.decoder(autoencoder.code_vectors(part))) for part in parts])
-    return np.clip(pixels.double().numpy() / PIXEL_SCALE, -1.0, 1.0)
+    decoded: npt.NDArray[np.float64] = np.clip(pixels.double().numpy() / PIXEL_SCALE, -1.0, 1.0)
+    return decoded
 
 
 def reconstruct_images(model: SpikingDiffusion, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
