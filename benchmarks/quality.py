@@ -27,7 +27,7 @@ import scipy.linalg
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from spikegen.diffusion import Absorbing, DDIM, default_solver
+from spikegen.diffusion import DDIM, Absorbing, default_solver
 from spikegen.lowering import export_checkpoint
 from spikegen.models import Checkpoint, SpikingUNet, load_checkpoint
 from spikegen.program import Pipeline, TokenDiffusion
