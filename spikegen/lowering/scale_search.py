@@ -208,27 +208,28 @@ class ScaleSearch:
     def _candidate(self, proposal: _Proposal) -> Candidate | None:
         """``proposal`` with its bias corrected and its error, or None if the corrected bias does not fit."""
         current = self._current(proposal.projections)
-        error = self.wanted - proposal.lsb * current
+        error = (proposal.lsb * current).neg_().add_(self.wanted)  # in place: these are the largest arrays of an export
         correction = error.mean(dim=(0, 2, 3)).numpy()
         bias = self.population.bias + correction
         built = quantized_population(self.population, proposal.lsb, bias, proposal.interval)
         if built is None:
             return None
         node, table = built
-        score = float((error - torch.from_numpy(correction)[:, None, None]).square().mean())
+        score = float(error.sub_(torch.from_numpy(correction)[:, None, None]).square_().mean())
         risks = population_risks(node, proposal.interval, self.network.timesteps, table)
         return Candidate(node, table, proposal.projections, proposal.interval, score, risks, current)
 
     def _current(self, projections: Sequence[Conv]) -> torch.Tensor:
         """The summed integer current of all projections, float64 [N * T, C, H, W], exact."""
-        parts = []
+        total = torch.zeros((), dtype=torch.float64)
         for projection, conv, sent in zip(self.incoming, projections, self.inputs, strict=True):
             mantissas = conv.weight.astype(np.float64)
             reach = float(np.abs(mantissas).sum(axis=(1, 2, 3)).max() * sent.abs().max())
             narrow = sent if reach < _EXACT_FLOAT32 else sent.double()
             current = _currents(projection.kernel, torch.from_numpy(mantissas).to(narrow), narrow)
-            parts.append(current.double() * (1 << conv.exponent))
-        return torch.stack(parts).sum(dim=0)
+            scaled = current.double().mul_(1 << conv.exponent)
+            total = scaled.add_(total)
+        return total
 
 
 def is_uniform(projection: FloatProjection) -> bool:
@@ -256,7 +257,7 @@ def _currents(kernel: Kernel, weight: FloatArray | torch.Tensor, messages: torch
     currents = functional.conv2d(
         messages, torch.as_tensor(weight), None, kernel.stride, kernel.padding, kernel.dilation, kernel.groups
     )
-    return functional.pixel_shuffle(currents, kernel.shuffle)
+    return currents if kernel.shuffle == 1 else functional.pixel_shuffle(currents, kernel.shuffle)
 
 
 def _conv(projection: FloatProjection, units: FloatArray, exponent: int) -> Conv:
