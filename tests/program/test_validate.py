@@ -311,7 +311,7 @@ def test_all_violations_are_reported_at_once() -> None:
         "in>r: exponent is 16, allowed 0..15",
         "in>r: delay is -1, allowed 0..1024",
     ]
-    assert str(caught.value) == "\n  - ".join(["the Program has problems:", *caught.value.problems])
+    assert str(caught.value) == "\n  - ".join(["these rules are broken:", *caught.value.problems])
 
 
 def test_all_graph_violations_are_reported_at_once() -> None:
