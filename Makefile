@@ -10,10 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench quality clean
+.PHONY: help setup demo test lint format docs bench quality paper-size clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv with everything installed
 
@@ -53,6 +53,9 @@ bench: $(STAMP) ## run the benchmarks
 
 quality: $(STAMP) ## measure the samples: float model, integer Program, real data (minutes)
 	$(BIN)/python benchmarks/quality.py
+
+paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion at the sizes of the paper (minutes)
+	$(BIN)/python benchmarks/paper_size.py
 
 clean: ## remove what the other targets wrote, except .venv
 	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -6,3 +6,4 @@ from spikegen.training.recipes import RECIPES as RECIPES
 from spikegen.training.recipes import Recipe as Recipe
 from spikegen.training.trainer import Progress as Progress
 from spikegen.training.trainer import Trainer as Trainer
+from spikegen.training.trainer import untrained as untrained

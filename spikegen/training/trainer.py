@@ -217,6 +217,23 @@ class Trainer:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
 
 
+def untrained(recipe: Recipe, batches: int = 4) -> Checkpoint:
+    """The model of ``recipe`` with random weights, ready to export: its cost is known before it is trained.
+
+    Every network starts as in training, and its BatchNorm statistics are measured on ``batches`` batches, without which
+    the populations behind random weights would stay silent.
+    """
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.model)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for stage in recipe.stages:
+        task, network = make_task(recipe, stage, model), model.get_submodule(stage.network)
+        task.prepare(network, generator)
+        measure_norms(network, task, batches, generator)
+        task.finish(network)
+    return Checkpoint(model.eval(), recipe.beta_schedule, recipe.dataset, {"held_out": recipe.held_out, "iteration": 0})
+
+
 def measure_norms(network: nn.Module, task: Task, batches: int, generator: torch.Generator) -> None:
     """Replace the statistics of every BatchNorm of ``network`` by their plain mean over ``batches`` of ``task``."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -17,7 +17,7 @@ from torch import nn
 from spikegen.diffusion.solvers import make_solver
 from spikegen.errors import ConfigError, OutputError, SpikegenError
 from spikegen.models import Model, SpikingDiffusion, SpikingUNet, load_checkpoint
-from spikegen.training import Progress, Trainer
+from spikegen.training import Progress, Recipe, Trainer, untrained
 from spikegen.training.sampling import sample_model
 from spikegen.training.tasks import TokenDenoising, VectorQuantisation, encode
 from tests.training.recipes import TINY, TINY_TOKENS, with_stage
@@ -215,3 +215,26 @@ def test_a_trained_model_is_sampled(tmp_path: Path) -> None:
     assert isinstance(model, SpikingUNet)
     images = sample_model(model, (1, 8, 8), make_solver("ddim", "linear", 10), steps=2, images=2, seed=0)
     assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize("recipe", [TINY, TINY_TOKENS], ids=["images", "tokens"])
+def test_an_untrained_model_has_random_weights_and_the_statistics_of_data(recipe: Recipe, tmp_path: Path) -> None:
+    checkpoint = untrained(recipe, batches=3)
+    fields = (checkpoint.beta_schedule, checkpoint.dataset, checkpoint.training["held_out"])
+    assert fields == (recipe.beta_schedule, recipe.dataset, recipe.held_out)
+    assert not any(module.training for module in checkpoint.model.modules())
+    norms = [module for module in checkpoint.model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    for norm in norms:
+        assert norm.num_batches_tracked is not None
+        assert (int(norm.num_batches_tracked), norm.momentum) == (3, 0.1)
+        assert norm.running_mean is not None
+        assert norm.running_mean.abs().min() > 0
+    # the same again, and another with another seed
+    assert_same_state(checkpoint.model.state_dict(), untrained(recipe, batches=3).model.state_dict())
+    weights = dict(checkpoint.model.named_parameters())
+    other = dict(untrained(dataclasses.replace(recipe, seed=1), batches=3).model.named_parameters())
+    assert any(not torch.equal(weights[name], other[name]) for name in weights)
+    fresh = Trainer(recipe, tmp_path).model
+    for name, value in fresh.named_parameters():
+        assert torch.equal(value, weights[name]) is (name != "autoencoder.codebook")
