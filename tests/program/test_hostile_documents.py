@@ -183,7 +183,7 @@ def test_all_broken_rules_of_a_file_are_reported(path: Path) -> None:
         population["vth"] = population["du"] = -1
 
     edit_document(path, change)
-    refused(path, "has problems:\n  - network: a: vth is -1, allowed 0..131071\n  - network: a: du is -1")
+    refused(path, "these rules are broken:\n  - network: a: vth is -1, allowed 0..131071\n  - network: a: du is -1")
 
 
 @settings(max_examples=50)
