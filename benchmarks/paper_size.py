@@ -77,10 +77,12 @@ def run_on_lava(file: Path, checkpoint: Path, seed: int) -> dict[str, dict[str, 
 def sizes(network: dict[str, Any]) -> dict[str, int]:
     """Sizes of one network, from what `spikegen inspect` says of it."""
     firing = [node for node in network["populations"] if node["type"] == "Lif"]
+    stored = {p["name"]: math.prod(p["weight"]) for p in network["projections"]}
     return {
         "populations": len(firing),
         "neurons": sum(node["neurons"] for node in firing),
-        "weights": sum(math.prod(p["weight"]) for p in network["projections"]),
+        "weights": sum(stored.values()),
+        "zero_weights": sum(round(p["zero_weights"] * stored[p["name"]]) for p in network["projections"]),
         "synapses": sum(p["synapses"] for p in network["projections"]),
     }
 
@@ -145,12 +147,12 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 def show(found: dict[str, Any]) -> None:
     """Print the figures."""
-    row = "{:<10}{:>12}{:>10}{:>12}{:>14}{:>14}{:>12}{:>14}{:>12}{:>9}"
-    against = ("SLAYER", "differing", "Lava", "differing", "s")
-    print(row.format("", "populations", "neurons", "weights", "synapses", *against))
+    row = "{:<10}{:>12}{:>10}{:>12}{:>12}{:>14}{:>14}{:>12}{:>14}{:>12}{:>9}"
+    against = ("vs SLAYER", "differing", "vs Lava", "differing", "s")
+    print(row.format("", "populations", "neurons", "weights", "of them 0", "synapses", *against))
     for role, network in found["networks"].items():
         slayer, lava = network["slayer"], network["lava"]
-        numbers = [network[key] for key in ("populations", "neurons", "weights", "synapses")]
+        numbers = [network[key] for key in ("populations", "neurons", "weights", "zero_weights", "synapses")]
         numbers += [slayer["messages"], slayer["differing"], lava["messages"], lava["differing"]]
         print(row.format(role, *(f"{number:,}" for number in numbers), f"{lava['seconds']:.1f}"))
     for role, network in found["networks"].items():
