@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 from spikegen.diffusion import default_solver
 from spikegen.lowering import export_checkpoint
-from spikegen.models import load_checkpoint
+from spikegen.models import SpikingDiffusion, load_checkpoint
 from spikegen.models.checkpoint import locate
-from spikegen.program import Pipeline, overflow_risks
+from spikegen.program import Pipeline, TokenDiffusion, overflow_risks
 from spikegen.runtime import Session, decode_tokens, encode_images, lookup_decoder, open_target, write_png
 from spikegen.simulator import Simulator
 from spikegen.training.datasets import load_images, split
@@ -46,11 +47,12 @@ def test_lava_and_the_simulator_sample_equal_tokens_and_identical_images(pipelin
         with open_target(backend, lookup.program, images=2) as target:
             images[f"{backend}, look-up"] = decode_tokens(pipeline, target, tokens, lookup=lookup)
         write_png(tmp_path / f"{backend}.png", images[backend].images)
-    trajectories = [results[backend].trajectory for backend in ("lava", "simulator")]
-    assert trajectories[0] is not None
-    assert trajectories[1] is not None
-    np.testing.assert_array_equal(*trajectories)
-    assert (trajectories[0][0] == len(load_checkpoint("digits-vq").model.autoencoder.codebook)).any()  # masks are left
+    expected, found = results["simulator"].trajectory, results["lava"].trajectory
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+    assert isinstance(pipeline.host, TokenDiffusion)
+    assert (expected[0] == len(pipeline.host.codebook)).any()  # masks are left after the first step
     assert results["lava"].counts == results["simulator"].counts
     assert (tmp_path / "lava.png").read_bytes() == (tmp_path / "simulator.png").read_bytes()
     for name, decoded in images.items():
@@ -67,7 +69,9 @@ def test_held_out_digits_are_reconstructed_as_well_as_by_the_float_model(pipelin
     with Simulator(pipeline.network("decoder")) as target:
         integer = decode_tokens(pipeline, target, tokens).images
     error = float(np.square(integer - real).mean())
-    floating = float(np.square(reconstruct_images(load_checkpoint("digits-vq").model, held_out) - real).mean())
+    model = load_checkpoint("digits-vq").model
+    assert isinstance(model, SpikingDiffusion)
+    floating = float(np.square(reconstruct_images(model, held_out) - real).mean())
     assert len(real) == 297
     assert error < 0.1 * real.var()
     assert error < 1.1 * floating
@@ -83,7 +87,7 @@ def test_its_samples_look_like_digits_to_a_classifier(pipeline: Pipeline) -> Non
         shuffled = np.random.default_rng(0).permuted(tokens.reshape(64, 16), axis=0).reshape(tokens.shape)
         unrelated = decode_tokens(pipeline, target, shuffled).images  # same tokens at each site, in no relation
 
-    def confidence(made: np.ndarray) -> float:
+    def confidence(made: npt.NDArray[np.float64]) -> float:
         return float(svm.predict_proba(made.reshape(len(made), -1)).max(axis=1).mean())
 
     assert confidence(images) > 0.6  # benchmarks/quality.py measures it on 1,000
