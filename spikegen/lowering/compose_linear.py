@@ -1,10 +1,9 @@
 """Pass: compose every linear path between two populations into one kernel, or break it with a Relay.
 
 A value of the layer graph is a list of channel *blocks*; a block is a sum of kernels applied to populations, plus a
-bias.
-Concatenation only lists blocks: a neuron on a concatenation becomes one population per block, a convolution splits its
-    kernel along the input channels. Two neurons of equal parameters on one block fire alike and become one population,
-    which is what makes the skips of a U-Net cost a projection only.
+bias. Concatenation only lists blocks: a neuron on a concatenation becomes one population per block, a convolution
+splits its kernel along the input channels. Two neurons of equal parameters on one block fire alike and become one
+population, which is what makes the skips of a U-Net cost a projection only.
 
 A real-valued stream that several layers read (the residual stream) can be composed, so that every reader receives the
 spikes of every contributor, or be computed once in a Relay, whose graded messages the readers receive.

@@ -9,7 +9,7 @@ from torch import nn
 
 from spikegen.errors import ConfigError
 from spikegen.models.sdid import SDID
-from spikegen.models.unet import is_size
+from spikegen.models.sizes import is_size
 from spikegen.models.vqsvae import VQSVAE
 
 # Far above any use, and small enough that a hostile configuration is refused before anything is built.

@@ -12,6 +12,7 @@ from spikegen.errors import ConfigError
 from spikegen.models.coding import DirectCoding
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import MembraneReadout
+from spikegen.models.sizes import is_size
 
 # Far above any use, and small enough that a hostile configuration is refused before anything is built.
 SIZE_LIMITS = {
@@ -24,11 +25,6 @@ SIZE_LIMITS = {
     "diffusion_steps": 1 << 16,
 }
 LEVELS_MAX, WIDEST = 10, 64
-
-
-def is_size(value: object, limit: int) -> bool:
-    """Whether ``value`` is a whole number in 1 .. ``limit``."""
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
 
 
 @dataclass(frozen=True)
