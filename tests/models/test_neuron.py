@@ -121,3 +121,13 @@ def test_the_gradient_reaches_neurons_near_the_threshold() -> None:
     # exp(-2 |v - threshold|), the surrogate that the module's constants stand for; float32, and v on a 1/4096 grid
     assert near == pytest.approx(np.exp(-2 * 0.1), rel=1e-2)
     assert far == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_input_of_mixed_precision_is_integrated_in_float32() -> None:
+    """SLAYER's state has 18 fractional bits; in bfloat16 a membrane that grows by 1/256 would stand still at 1."""
+    neuron = SpikingNeuron(400, voltage_decay=0.0)
+    x = torch.full((400, 1, 1, 1), 1 / 256, dtype=torch.bfloat16)
+    spikes = neuron(x)
+    assert spikes.dtype == torch.float32
+    torch.testing.assert_close(spikes, neuron(x.float()), rtol=0, atol=0)
+    assert spikes.sum() == 1

@@ -16,7 +16,7 @@ from torch import nn
 
 from spikegen.diffusion.solvers import make_solver
 from spikegen.errors import ConfigError, OutputError, SpikegenError
-from spikegen.models import Model, SpikingDiffusion, SpikingUNet, load_checkpoint
+from spikegen.models import Model, SpikingDiffusion, SpikingNeuron, SpikingUNet, load_checkpoint
 from spikegen.training import Progress, Recipe, Trainer, untrained
 from spikegen.training.sampling import sample_model
 from spikegen.training.tasks import TokenDenoising, VectorQuantisation, encode
@@ -238,3 +238,20 @@ def test_an_untrained_model_has_random_weights_and_the_statistics_of_data(recipe
     fresh = Trainer(recipe, tmp_path).model
     for name, value in fresh.named_parameters():
         assert torch.equal(value, weights[name]) is (name != "autoencoder.codebook")
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_mixed_precision_is_of_the_convolutions_only(tmp_path: Path, mixed: bool) -> None:
+    """The neurons, the weights and what is measured with the average stay float32."""
+    stage = dataclasses.replace(TINY.stages[0], mixed_precision=mixed)
+    run = Trainer(dataclasses.replace(TINY, stages=(stage,)), tmp_path)
+    seen: dict[type[nn.Module], list[torch.dtype]] = {nn.Conv2d: [], SpikingNeuron: []}
+    for module in run.model.modules():
+        if type(module) in seen:
+            module.register_forward_hook(lambda m, _inputs, output: seen[type(m)].append(output.dtype))
+    checkpoint = run.run(until=1)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in run.model.modules())
+    assert set(seen[nn.Conv2d][:convolutions]) == {torch.bfloat16 if mixed else torch.float32}
+    assert set(seen[nn.Conv2d][convolutions:]) <= {torch.float32}
+    assert set(seen[SpikingNeuron]) == {torch.float32}
+    assert {tensor.dtype for tensor in checkpoint.model.state_dict().values()} <= {torch.float32, torch.int64}
