@@ -79,7 +79,7 @@ def test_a_model_of_tokens_becomes_three_networks_and_a_codebook() -> None:
     assert list(exported.networks) == ["encoder", "denoiser", "decoder"]
     assert {stage.split(":")[0] for stage in stages} == set(exported.networks)
     assert isinstance(exported.host, TokenDiffusion)
-    assert exported.host.steps == 16
+    assert (exported.host.steps, exported.host.pixel_scale) == (16, PIXEL_SCALE)
     assert isinstance(checkpoint.model, SpikingDiffusion)
     np.testing.assert_array_equal(exported.host.codebook, checkpoint.model.autoencoder.codebook.detach().numpy())
     assert exported.provenance["held_out"] == "297"
