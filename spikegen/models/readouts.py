@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class TemporalReadout(nn.Module):
+class TemporalReadout(nn.Module, ABC):
     """Weighted sum over SNN time, ``(T * N, C, H, W) -> (N, C, H, W)``: ``sum_t weights[t] x[t]``.
 
     Args:
@@ -17,9 +19,9 @@ class TemporalReadout(nn.Module):
         super().__init__()
         self.timesteps = timesteps
 
+    @abstractmethod
     def weights(self) -> Tensor:
         """The T weights, float64 [T], first SNN step first."""
-        raise NotImplementedError(f"{type(self).__name__} has no weights")
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.weights().to(x)

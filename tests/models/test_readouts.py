@@ -60,5 +60,5 @@ def test_the_gradient_of_a_spike_is_its_weight() -> None:
 
 
 def test_the_base_class_has_no_weights() -> None:
-    with pytest.raises(NotImplementedError, match="TemporalReadout has no weights"):
-        TemporalReadout(2).weights()
+    with pytest.raises(TypeError, match=r"abstract class TemporalReadout .*weights"):
+        TemporalReadout(2)  # type: ignore[abstract]
