@@ -22,6 +22,7 @@ from spikegen.program.pipeline import TokenDiffusion as TokenDiffusion
 from spikegen.program.storage import digest as digest
 from spikegen.program.storage import load as load
 from spikegen.program.storage import save as save
+from spikegen.program.tail import SwishTail as SwishTail
 from spikegen.program.target import Evaluation as Evaluation
 from spikegen.program.target import Target as Target
 from spikegen.program.validate import validate as validate

@@ -70,7 +70,9 @@ class _Walker(ABC):
         if origin is np.ndarray:
             return self.array(value, np.dtype(typing.get_args(arguments[1])[0]), where)
         if origin in {types.UnionType, typing.Union}:
-            return self.record(value, arguments, where)
+            if value is None and type(None) in arguments:
+                return None
+            return self.record(value, tuple(kind for kind in arguments if kind is not type(None)), where)
         if origin is not None:  # Mapping[str, X]
             # in one order, because arrays are named in the order in which they are met
             items = sorted(_items(value, where), key=itemgetter(0))

@@ -16,22 +16,13 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.program.arrays import frozen
 from spikegen.program.numerics import GRADED_BITS_MAX
+from spikegen.program.tail import SwishTail
 
 Shape: TypeAlias = tuple[int, int, int]
 
 NEURONS_MAX = 1 << 26  # of one node
-
-
-def frozen(array: npt.ArrayLike, dtype: Any) -> npt.NDArray[Any]:
-    """A read-only copy of ``array`` as ``dtype``; a value that does not fit is an error, never wrapped."""
-    source = np.asarray(array)
-    with np.errstate(invalid="ignore"):  # the comparison below finds what the cast could not keep
-        result = np.array(source, dtype=dtype)
-    if not np.array_equal(result, source, equal_nan=np.issubdtype(result.dtype, np.floating)):
-        raise ValueError(f"an array of {source.dtype} holds values that do not fit {np.dtype(dtype).name}")
-    result.setflags(write=False)
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +130,8 @@ class Relay:
 class Readout:
     """Stateless output: its current of every timestep goes to the host.
 
-    The host computes ``y = sum_t weights[t] * (scale * a[t] + bias)``. The current has 23 bits and a sign.
+    The host computes ``y = sum_t weights[t] * tail(scale * a[t] + bias)``; without a tail that is the weighted sum of
+    the real-valued currents. The current has 23 bits and a sign.
 
     Attributes:
         name: unique name.
@@ -147,6 +139,7 @@ class Readout:
         weights: float64 [T], the host's weight of each timestep.
         bias: float64 [C], real-valued bias, added by the host.
         scale: LSB of the current, > 0.
+        tail: further layers of the host, or None.
     """
 
     name: str
@@ -154,10 +147,16 @@ class Readout:
     weights: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
     scale: float = 1.0
+    tail: SwishTail | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", frozen(self.weights, np.float64))
         object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of what the host computes: that of the readout, or with a tail (O, H, W)."""
+        return self.shape if self.tail is None else (len(self.tail.bias), *self.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +167,10 @@ class Conv:
     with ``shuffle = r > 1`` the result of ``C*r*r`` channels is rearranged as ``torch.pixel_shuffle`` does:
     channel ``c*r*r + i*r + j`` at (y, x) becomes channel ``c`` at (r*y + i, r*x + j).
 
+    With ``gains`` the message of timestep ``t`` counts ``gains[t]`` times, ``a += gains[t] (weight << exponent) m``: the
+    source sends the gain as the payload of its spikes (TSM, SDM arXiv 2408.16467, section 4.2). ``t`` is the timestep
+    of the message, whatever the delay.
+
     Attributes:
         name: unique name.
         source, target: names of an input or population, and of a population.
@@ -177,6 +180,7 @@ class Conv:
         groups: channel groups.
         shuffle: sub-pixel factor r, at least 1.
         delay: extra timesteps between the source's message and its arrival, at least 0 (set by ``retime``).
+        gains: int32 [T], or empty for 1 at every timestep.
     """
 
     name: str
@@ -190,9 +194,11 @@ class Conv:
     groups: int = 1
     shuffle: int = 1
     delay: int = 0
+    gains: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", frozen(self.weight, np.int8))
+        object.__setattr__(self, "gains", frozen(self.gains, np.int32))
 
     def target_shape(self, source: Shape) -> Shape:
         """Shape of the currents for messages of shape ``source``."""
@@ -212,7 +218,7 @@ class Dense:
     ``a[i] += sum_j (weight[i, j] << exponent) * m[j]``
 
     Attributes:
-        name, source, target, exponent, delay: as in :class:`Conv`.
+        name, source, target, exponent, delay, gains: as in :class:`Conv`.
         weight: int8 [neurons of target, neurons of source] mantissas, -128..127.
     """
 
@@ -222,9 +228,11 @@ class Dense:
     weight: npt.NDArray[np.int8]
     exponent: int
     delay: int = 0
+    gains: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", frozen(self.weight, np.int8))
+        object.__setattr__(self, "gains", frozen(self.gains, np.int32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spikegen.errors import ConfigError
-from spikegen.program.ir import Program, frozen
+from spikegen.program.arrays import frozen
+from spikegen.program.ir import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,18 @@ class ImageDiffusion:
     Attributes:
         beta_schedule: name of the noise schedule in :mod:`spikegen.diffusion.schedule`.
         clip_sample: the range [-1, 1] of images is enforced on the predicted image.
+        noise_power: float64 [K], mean square of the predicted noise at every diffusion step, ``E[|eps|^2 / d]``, measured
+            on the network itself (Analytic-DPM, arXiv 2201.06503, Eq. 8); empty if it was not measured.
     """
 
     ROLES: ClassVar[tuple[str, ...]] = ("denoiser",)
 
     beta_schedule: str = "linear"
     clip_sample: bool = True
+    noise_power: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise_power", frozen(self.noise_power, np.float64))
 
 
 @dataclass(frozen=True, eq=False)

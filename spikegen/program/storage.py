@@ -28,7 +28,7 @@ from spikegen.program.validate_pipeline import validate_pipeline
 
 FORMAT = "spikegen-pipeline"
 _FORMAT_1 = "spikegen-program"  # of schema 1, which held one Program
-SCHEMA = 2
+SCHEMA = 3
 DOCUMENT_BYTES_MAX = 1 << 24
 ARRAY_BYTES_MAX = 1 << 29
 TOTAL_BYTES_MAX = 1 << 31
