@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from spikegen.models import Model, SpikingDiffusion, SpikingUNet
+    from spikegen.models import ImageDenoiser, Model, SpikingDiffusion
     from spikegen.training import Progress, Recipe
 
 _RECIPES = ("digits-unet", "digits-vq")
@@ -109,10 +109,10 @@ def _progress(start: int, total: int, quiet: bool) -> Iterator[Callable[[Progres
 
 def _write_grid(recipe: Recipe, network: str, model: Model, path: Path) -> None:
     """A picture of what the model can do so far: reconstructions of an autoencoder, else samples."""
-    from spikegen.models import SpikingUNet
+    from spikegen.models import ImageDenoiser
     from spikegen.runtime import write_png
 
-    if isinstance(model, SpikingUNet):
+    if isinstance(model, ImageDenoiser):
         images = _sampled(recipe, model)
     elif network == "autoencoder":
         images = _reconstructed(recipe, model)
@@ -122,7 +122,7 @@ def _write_grid(recipe: Recipe, network: str, model: Model, path: Path) -> None:
     write_png(path, images)
 
 
-def _sampled(recipe: Recipe, model: SpikingUNet) -> npt.NDArray[np.float64]:
+def _sampled(recipe: Recipe, model: ImageDenoiser) -> npt.NDArray[np.float64]:
     from spikegen.diffusion import make_solver
     from spikegen.training.sampling import sample_model
 

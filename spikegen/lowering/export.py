@@ -12,7 +12,7 @@ import torch
 from spikegen import __version__
 from spikegen.lowering.lower import lower
 from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, held_out, network_parts
-from spikegen.models import Checkpoint, SpikingUNet, load_checkpoint
+from spikegen.models import Checkpoint, ImageDenoiser, load_checkpoint
 from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.program import ImageDiffusion, Pipeline, TokenDiffusion
 from spikegen.program.pipeline import HostPart
@@ -88,7 +88,7 @@ def export_model(
 
 def _host(checkpoint: Checkpoint) -> HostPart:
     model = checkpoint.model
-    if isinstance(model, SpikingUNet):
+    if isinstance(model, ImageDenoiser):
         return ImageDiffusion(checkpoint.beta_schedule)
     codebook = model.autoencoder.codebook.detach().double().numpy()
     return TokenDiffusion(codebook, model.config.diffusion_steps, PIXEL_SCALE)

@@ -32,8 +32,10 @@ from spikegen.lowering.graph import (
 )
 from spikegen.lowering.transposed import transposed_conv
 from spikegen.models.coding import DirectCoding
+from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout, TemporalReadout
+from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,33 @@ def _neuron(module: SpikingNeuron, inputs: Sequence[Op], call: Call) -> Op:
     return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, threshold, decay - 1, leak)
 
 
+def _hard_reset(module: HardResetNeuron, inputs: Sequence[Op], call: Call) -> Op:
+    if not (math.isfinite(module.threshold) and module.threshold > 0 and 0.0 <= module.voltage_decay < 1.0):
+        raise _refuse(
+            call,
+            f"its threshold is {module.threshold} and its decay {module.voltage_decay}; "
+            "the threshold must be > 0, the decay in [0, 1)",
+        )
+    # It fires at >=, Loihi at >: the largest number below the threshold is what Loihi's must be.
+    threshold = math.nextafter(module.threshold, 0.0)
+    if module.decay_input:  # the same neuron on an input that is not scaled
+        threshold /= module.voltage_decay
+    leak = round(module.voltage_decay * DECAY_UNITY)
+    return NeuronOp(call.name, (inputs[0].name,), inputs[0].shape, threshold, DECAY_MAX, leak)
+
+
+def _average_pool(module: nn.AvgPool2d, inputs: Sequence[Op], call: Call) -> Op:
+    kernel, stride = _pair(module.kernel_size), _pair(module.stride)
+    if module.ceil_mode or module.divisor_override is not None or _pair(module.padding) != (0, 0):
+        raise _refuse(call, "pooling with padding, ceil_mode or a divisor_override is not supported")
+    channels, height, width = inputs[0].shape
+    size = ((height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1)
+    if min(size) < 1:
+        raise _refuse(call, f"its output would have {size[0]} x {size[1]} pixels; use a smaller kernel")
+    weight = np.full((channels, 1, *kernel), 1.0 / math.prod(kernel))
+    return ConvOp(call.name, (inputs[0].name,), (channels, *size), weight, np.zeros(channels), stride, groups=channels)
+
+
 def _same(_module: Any, inputs: Sequence[Op], _call: Call) -> Op:
     return inputs[0]
 
@@ -182,8 +211,10 @@ LAYERS: dict[Any, Layer] = {
     nn.Conv2d: Layer(_conv2d, "Conv projections (split by source population)"),
     nn.ConvTranspose2d: Layer(_conv_transpose2d, "sub-pixel Conv on the small grid"),
     nn.BatchNorm2d: Layer(_batch_norm, "folded into the convolution before it"),
+    nn.AvgPool2d: Layer(_average_pool, "depthwise Conv, composed with a 1x1 convolution behind it"),
     nn.Upsample: Layer(_upsample, "nearest, integer factor: sub-pixel Conv on the small grid"),
     nn.Identity: Layer(_same, "nothing"),
+    HardResetNeuron: Layer(_hard_reset, "Lif population (one per concatenated part); >= becomes >"),
     SpikingNeuron: Layer(_neuron, "Lif population (one per concatenated part)"),
     DirectCoding: Layer(_coding, "the Input port, which repeats its frame"),
     MembraneReadout: Layer(_readout, "Readout, summed by the host with weights decay^(T-1-t)"),

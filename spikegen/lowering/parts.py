@@ -14,7 +14,7 @@ from spikegen.errors import ConfigError
 from spikegen.lowering.calibrate import Calibration, noised
 from spikegen.lowering.graph import Shape
 from spikegen.lowering.input_format import InputFormat
-from spikegen.models import Checkpoint, SpikingDiffusion, SpikingUNet
+from spikegen.models import Checkpoint, ImageDenoiser, SpikingDiffusion
 from spikegen.models.sdid import denoiser_input
 from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.training.datasets import load_images, split
@@ -55,7 +55,7 @@ def diffusion_steps(checkpoint: Checkpoint, shares: Sequence[float]) -> list[int
     """
     model = checkpoint.model
     last = model.config.diffusion_steps - 1
-    first = 0 if isinstance(model, SpikingUNet) else 1
+    first = 0 if isinstance(model, ImageDenoiser) else 1
     return [first + int(share * last) for share in shares]
 
 

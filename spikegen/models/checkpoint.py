@@ -18,6 +18,7 @@ import torch
 
 from spikegen.atomic import write_atomically
 from spikegen.errors import CheckpointError, ConfigError
+from spikegen.models.fsddim import FSDDIM, FSDDIMConfig
 from spikegen.models.spiking_diffusion import SpikingDiffusion, SpikingDiffusionConfig
 from spikegen.models.unet import SpikingUNet, UNetConfig
 
@@ -35,10 +36,11 @@ FIELDS = {
     "dataset": str,
     "training": dict,
 }
-Model: TypeAlias = SpikingUNet | SpikingDiffusion
-ModelConfig: TypeAlias = UNetConfig | SpikingDiffusionConfig
+Model: TypeAlias = SpikingUNet | FSDDIM | SpikingDiffusion
+ModelConfig: TypeAlias = UNetConfig | FSDDIMConfig | SpikingDiffusionConfig
 ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
     "unet": (UNetConfig, SpikingUNet),
+    "fsddim": (FSDDIMConfig, FSDDIM),
     "spiking-diffusion": (SpikingDiffusionConfig, SpikingDiffusion),
 }
 

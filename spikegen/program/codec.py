@@ -65,14 +65,12 @@ class _Walker(ABC):
     def walk(self, value: Any, hint: Any, where: str) -> Any:
         """One value of annotated type ``hint``; ``where`` names it in errors."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if origin in {types.UnionType, typing.Union}:
+            return self._one_of(value, arguments, where)
         if origin is tuple:
             return self._tuple(value, arguments, where)
         if origin is np.ndarray:
             return self.array(value, np.dtype(typing.get_args(arguments[1])[0]), where)
-        if origin in {types.UnionType, typing.Union}:
-            if value is None and type(None) in arguments:
-                return None
-            return self.record(value, tuple(kind for kind in arguments if kind is not type(None)), where)
         if origin is not None:  # Mapping[str, X]
             # in one order, because arrays are named in the order in which they are met
             items = sorted(_items(value, where), key=itemgetter(0))
@@ -87,6 +85,12 @@ class _Walker(ABC):
             hints = typing.get_type_hints(cls)
             self._fields[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
         return self._fields[cls]
+
+    def _one_of(self, value: Any, classes: tuple[type, ...], where: str) -> Any:
+        """A record of one of ``classes``, or None where that is among them."""
+        if value is None and types.NoneType in classes:
+            return None
+        return self.record(value, tuple(kind for kind in classes if kind is not types.NoneType), where)
 
     def _tuple(self, value: Any, hints: tuple[Any, ...], where: str) -> Any:
         if not isinstance(value, tuple | list):

@@ -167,9 +167,9 @@ class Conv:
     with ``shuffle = r > 1`` the result of ``C*r*r`` channels is rearranged as ``torch.pixel_shuffle`` does:
     channel ``c*r*r + i*r + j`` at (y, x) becomes channel ``c`` at (r*y + i, r*x + j).
 
-    With ``gains`` the message of timestep ``t`` counts ``gains[t]`` times, ``a += gains[t] (weight << exponent) m``: the
-    source sends the gain as the payload of its spikes (TSM, SDM arXiv 2408.16467, section 4.2). ``t`` is the timestep
-    of the message, whatever the delay.
+    With ``gains`` the message of timestep ``t`` counts ``gains[t]`` times, ``a += gains[t] (weight << exponent) m``:
+    the source sends the gain as the payload of its spikes (TSM, SDM arXiv 2408.16467). ``t`` is the timestep of the
+    message, whatever the delay.
 
     Attributes:
         name: unique name.

@@ -30,8 +30,8 @@ class ImageDiffusion:
     Attributes:
         beta_schedule: name of the noise schedule in :mod:`spikegen.diffusion.schedule`.
         clip_sample: the range [-1, 1] of images is enforced on the predicted image.
-        noise_power: float64 [K], mean square of the predicted noise at every diffusion step, ``E[|eps|^2 / d]``, measured
-            on the network itself (Analytic-DPM, arXiv 2201.06503, Eq. 8); empty if it was not measured.
+        noise_power: float64 [K], mean square of the predicted noise at every diffusion step, ``E[|eps|^2 / d]``,
+            measured on the network itself (Analytic-DPM, arXiv 2201.06503); empty if it was not measured.
     """
 
     ROLES: ClassVar[tuple[str, ...]] = ("denoiser",)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spikegen.errors import ConfigError
-from spikegen.models import SpikingDiffusionConfig, UNetConfig
+from spikegen.models import FSDDIMConfig, SpikingDiffusionConfig, UNetConfig
+
+
+FSDDIM_WIDTH = 36
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Recipe:
         seed: seed of initialisation, data order, diffusion steps and noise.
     """
 
-    model: UNetConfig | SpikingDiffusionConfig = field(default_factory=UNetConfig)
+    model: UNetConfig | FSDDIMConfig | SpikingDiffusionConfig = field(default_factory=UNetConfig)
     stages: tuple[Stage, ...] = (Stage(),)
     dataset: str = "digits"
     held_out: int = 0
@@ -80,6 +83,11 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "digits-unet": Recipe(),
+    "digits-sddpm": Recipe(model=UNetConfig(neuron="hard-reset", tail="swish"), stages=(Stage(mixed_precision=True),)),
+    "digits-fsddim": Recipe(model=FSDDIMConfig(width=FSDDIM_WIDTH), stages=(Stage(mixed_precision=True),)),
+    "digits-ann": Recipe(
+        model=UNetConfig(neuron="swish", tail="swish", timesteps=1), stages=(Stage(mixed_precision=True),)
+    ),
     "digits-vq": Recipe(
         model=SpikingDiffusionConfig(),
         stages=(

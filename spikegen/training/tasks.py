@@ -14,8 +14,8 @@ from torch.nn import functional
 from spikegen.diffusion.schedule import alphas_cumprod
 from spikegen.errors import ConfigError
 from spikegen.models import Model
+from spikegen.models.denoiser import ImageDenoiser
 from spikegen.models.sdid import SDID, denoiser_input
-from spikegen.models.unet import SpikingUNet
 from spikegen.models.vqsvae import PIXEL_SCALE, VQSVAE
 from spikegen.training.datasets import load_images, split
 from spikegen.training.recipes import Recipe, Stage
@@ -78,9 +78,9 @@ class NoisePrediction(Task):
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, t, noise
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        """See :meth:`Task.loss`; ``model`` is a :class:`SpikingUNet`."""
+        """See :meth:`Task.loss`; ``model`` is a :class:`ImageDenoiser`."""
         noisy, t, noise = batch
-        predicted: Tensor = _expect(model, SpikingUNet)(noisy, t)
+        predicted: Tensor = _expect(model, ImageDenoiser)(noisy, t)
         return functional.mse_loss(predicted, noise)
 
 
@@ -186,14 +186,14 @@ def make_task(recipe: Recipe, stage: Stage, model: Model) -> Task:
     Raises:
         ConfigError: the model has no such network to train, or the data set is unknown or too small.
     """
-    known = ("",) if isinstance(model, SpikingUNet) else ("autoencoder", "denoiser")
+    known = ("",) if isinstance(model, ImageDenoiser) else ("autoencoder", "denoiser")
     if stage.network not in known:
         raise ConfigError(
             f"Stage.network is {stage.network!r}; what is trained of a {type(model).__name__} is "
             + " or ".join(map(repr, known))
         )
     images = torch.from_numpy(split(load_images(recipe.dataset), recipe.held_out)[0])
-    if isinstance(model, SpikingUNet):
+    if isinstance(model, ImageDenoiser):
         return NoisePrediction(images, recipe.beta_schedule, model.config.diffusion_steps, stage.batch_size)
     pixels = images * PIXEL_SCALE
     if stage.network == "autoencoder":
