@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from spikegen.errors import ConfigError
 from spikegen.models import FSDDIMConfig, SpikingDiffusionConfig, UNetConfig
 
-
 FSDDIM_WIDTH = 36
 
 
