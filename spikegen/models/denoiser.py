@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -30,18 +29,14 @@ class DenoiserConfig(Protocol):
         """K, diffusion steps that the time embedding knows."""
 
 
-class ImageDenoiser(nn.Module, ABC):
-    """Predicts the noise in ``x`` at diffusion step ``t``.
+class ImageDenoiser(nn.Module):
+    """Base of the networks that predict the noise in ``x`` at diffusion step ``t``.
 
     Shapes:
         ``forward(x: (N, channels, size, size) float, t: (N,) int) -> (N, channels, size, size)``
     """
 
     config: DenoiserConfig
-
-    @abstractmethod
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """The predicted noise."""
 
 
 class TimeEmbedding(nn.Module):

@@ -89,5 +89,5 @@ class HardResetNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         steps = x.float().unflatten(0, (self.timesteps, -1))  # a sum over time needs more than bfloat16
-        spikes: Tensor = _Fire.apply(steps, self.threshold, self.voltage_decay, self.decay_input)
+        spikes: Tensor = _Fire.apply(steps, self.threshold, self.voltage_decay, self.decay_input)  # type: ignore[no-untyped-call]
         return spikes.flatten(0, 1)
