@@ -130,14 +130,14 @@ class Relay:
 class Readout:
     """Stateless output: its current of every timestep goes to the host.
 
-    The host computes ``y = sum_t weights[t] * tail(scale * a[t] + bias)``; without a tail that is the weighted sum of
-    the real-valued currents. The current has 23 bits and a sign.
+    The host computes ``y = sum_t weights[t] * tail(scale * a[t] + bias[t])``; without a tail that is the weighted sum
+    of the real-valued currents. The current has 23 bits and a sign.
 
     Attributes:
         name: unique name.
         shape: (C, H, W).
         weights: float64 [T], the host's weight of each timestep.
-        bias: float64 [C], real-valued bias, added by the host.
+        bias: float64 [T, C], real-valued bias, added by the host; [C] is taken for every timestep.
         scale: LSB of the current, > 0.
         tail: further layers of the host, or None.
     """
@@ -151,7 +151,10 @@ class Readout:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", frozen(self.weights, np.float64))
-        object.__setattr__(self, "bias", frozen(self.bias, np.float64))
+        bias = frozen(self.bias, np.float64)
+        if bias.ndim == 1:
+            bias = frozen(np.tile(bias, (len(self.weights), 1)), np.float64)
+        object.__setattr__(self, "bias", bias)
 
     @property
     def output_shape(self) -> Shape:
@@ -339,6 +342,14 @@ class Program:
         """Declared message type of a node: 0 for binary spikes, else the magnitude bits of its graded messages."""
         node = self.nodes[name]
         return 0 if isinstance(node, Lif | Readout) else node.bits
+
+    def payload_bits(self, projection: Projection) -> int:
+        """Magnitude bits of what ``projection`` is sent: 0 for binary spikes, else message times gain."""
+        bits = self.message_bits(projection.source)
+        if not projection.gains.size:
+            return bits
+        gain = int(np.abs(projection.gains.astype(np.int64)).max())
+        return max(1, (max(1, (1 << bits) - 1) * gain).bit_length())
 
     def bias_mant(self, population: Lif, step: int) -> npt.NDArray[np.int64]:
         """Bias mantissas int64 [C] of ``population`` at diffusion step ``step``."""
