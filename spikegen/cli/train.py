@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from spikegen.models import ImageDenoiser, Model, SpikingDiffusion
     from spikegen.training import Progress, Recipe
 
-_RECIPES = ("digits-unet", "digits-vq")
+_RECIPES = ("digits-unet", "digits-sddpm", "digits-fsddim", "digits-ann", "digits-vq")
 GRID_IMAGES, GRID_STEPS = 64, 20
 
 
 @click.command()
-@click.argument("recipe", type=click.Choice(_RECIPES))
+@click.argument("recipe", type=click.Choice(_RECIPES), required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Output folder.")
+@click.option("--from", "source", metavar="CKPT", help="Fine-tune this checkpoint (a shipped name or a folder).")
+@click.option("--tsm", is_flag=True, help="With --from: add SDM's gain per SNN step behind every convolution.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps of each stage; default: the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images per step; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; default: the recipe's.")
@@ -43,8 +45,10 @@ GRID_IMAGES, GRID_STEPS = 64, 20
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def train(
-    recipe: str,
+    recipe: str | None,
     output: Path,
+    source: str | None,
+    tsm: bool,
     iterations: int | None,
     batch_size: int | None,
     seed: int | None,
@@ -53,17 +57,27 @@ def train(
     save_every: int,
     quiet: bool,
 ) -> None:
-    """Train RECIPE into a folder: checkpoint, log, grids. The same command goes on where a killed run stopped."""
+    """Train RECIPE, or fine-tune a checkpoint, into a folder: checkpoint, log, grids.
+
+    The same command goes on where a killed run stopped. With `--from` the sizes, the data set and the noise schedule
+    are those of the checkpoint.
+    """
+    if (recipe is None) == (source is None):
+        raise click.UsageError("give the name of a recipe, or --from with a checkpoint to fine-tune, not both")
+    if tsm and source is None:
+        raise click.UsageError("--tsm adds gains to a trained network: give it with --from")
     try:
         import torch
 
-        from spikegen.training import RECIPES, Trainer
+        from spikegen.models import load_checkpoint
+        from spikegen.training import RECIPES, Trainer, fine_tuning
     except ImportError as error:
         raise LoweringError(f"training needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
 
     if threads is not None:
         torch.set_num_threads(threads)
-    named = RECIPES[recipe]
+    start = None if source is None else load_checkpoint(source)
+    named = RECIPES[recipe or ""] if start is None else fine_tuning(start, tsm=tsm)
     stages = tuple(
         dataclasses.replace(
             stage,
@@ -77,7 +91,7 @@ def train(
         stages=stages,
         seed=named.seed if seed is None else seed,
     )
-    trainer = Trainer(chosen, output)
+    trainer = Trainer(chosen, output, start)
     with _progress(trainer.iteration, chosen.iterations, quiet) as on_progress:
         checkpoint = trainer.run(
             on_progress=on_progress,

@@ -2,6 +2,7 @@
 
 from spikegen.training.datasets import DATASETS as DATASETS
 from spikegen.training.datasets import load_images as load_images
+from spikegen.training.fine_tuning import fine_tuning as fine_tuning
 from spikegen.training.recipes import RECIPES as RECIPES
 from spikegen.training.recipes import Recipe as Recipe
 from spikegen.training.trainer import Progress as Progress

@@ -58,6 +58,7 @@ class Recipe:
         held_out: images that are not trained on, see :func:`spikegen.training.datasets.split`.
         beta_schedule: noise schedule (:mod:`spikegen.diffusion.schedule`), "absorbing" for tokens.
         seed: seed of initialisation, data order, diffusion steps and noise.
+        start: SHA-256 of the weights that training starts from, "" for random ones.
     """
 
     model: UNetConfig | FSDDIMConfig | SpikingDiffusionConfig = field(default_factory=UNetConfig)
@@ -66,6 +67,7 @@ class Recipe:
     held_out: int = 0
     beta_schedule: str = "squaredcos_cap_v2"
     seed: int = 0
+    start: str = ""
 
     def __post_init__(self) -> None:
         for name in ("held_out", "seed"):

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from spikegen.atomic import write_atomically
-from spikegen.errors import CheckpointError, OutputError, SpikegenError
+from spikegen.errors import CheckpointError, ConfigError, OutputError, SpikegenError
 from spikegen.models import Checkpoint, Model, build_model, save_checkpoint
+from spikegen.training.fine_tuning import start_from
 from spikegen.training.recipes import Recipe
 from spikegen.training.tasks import Task, make_task
 
@@ -51,12 +52,16 @@ class Trainer:
     Args:
         recipe: what to train.
         folder: output folder; a ``state.pt`` of the same recipe in it is continued.
+        start: the checkpoint that ``recipe.start`` names, if it names one.
 
     Raises:
-        SpikegenError: the folder cannot be written, or holds the state of another recipe.
+        SpikegenError: the folder cannot be written, holds the state of another recipe, or ``start`` is not what the
+            recipe starts from.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, start: Checkpoint | None = None) -> None:
+        if recipe.start != ("" if start is None else start.digest):
+            raise ConfigError(f"the recipe starts from the weights {recipe.start or 'of no checkpoint'}; give it those")
         self.recipe = recipe
         self.folder = folder
         try:
@@ -65,6 +70,8 @@ class Trainer:
             raise _cannot_write(folder, error) from error
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe.model)
+        if start is not None:
+            start_from(self.model, start)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.loss = math.nan
         self._enter(0)
