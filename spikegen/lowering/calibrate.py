@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikegen.diffusion.schedule import alphas_cumprod
+from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
 
 
@@ -57,7 +58,7 @@ def record_spikes(
     spikes: dict[str, npt.NDArray[np.int32]] = {}
     handles = []
     for name, module in model.named_modules():
-        if isinstance(module, SpikingNeuron):
+        if isinstance(module, SpikingNeuron | HardResetNeuron):
 
             def keep(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
                 by_time = output.unflatten(0, (layer.timesteps, -1)).transpose(0, 1)

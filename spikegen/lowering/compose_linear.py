@@ -95,22 +95,32 @@ class _InexactError(Exception):
         super().__init__(name)
 
 
-def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[FloatNetwork, list[Stream]]:
+STREAMS = ("cheapest", "composed", "relayed")
+
+
+def compose_linear(
+    graph: LayerGraph, rates: Mapping[str, float], policy: str = "cheapest"
+) -> tuple[FloatNetwork, list[Stream]]:
     """Populations and composed kernels of ``graph`` (without norms), and the decision for each stream.
 
     Args:
         graph: folded layer graph.
         rates: neuron layer -> mean spikes per neuron and timestep, measured on calibration data.
+        policy: one of :data:`STREAMS`: each stream as it costs fewer operations, or all of them composed (but where
+            only a relay is exact), or all relayed.
 
     Raises:
-        LoweringError: a path that neither composing nor a Relay can express exactly.
+        LoweringError: a path that neither composing nor a Relay can express exactly, or an unknown policy.
     """
+    if policy not in STREAMS:
+        raise LoweringError(f"stream policy {policy!r} is unknown; choose one of {', '.join(STREAMS)}")
     relays: set[str] = set()
     streams: list[Stream] = []
+    made: _Made = {}
 
     def build(chosen: set[str]) -> FloatNetwork:
         try:
-            return _Composer(graph, chosen).network()
+            return _Composer(graph, chosen, made).network()
         except _InexactError as inexact:
             name = inexact.name
             if name in chosen:
@@ -129,21 +139,33 @@ def compose_linear(graph: LayerGraph, rates: Mapping[str, float]) -> tuple[Float
         readers = graph.consumers(op.name)
         if op.name in relays or len(readers) < 2 or not isinstance(op, AddOp | ConvOp | ConditionOp | UpsampleOp):
             continue
+        known = set(made)
         candidate = build(relays | {op.name})
         relay_cost = candidate.operations(rates)
-        streams.append(Stream(op.name, len(readers), cost, relay_cost, relay=relay_cost < cost))
-        if relay_cost < cost:
+        relay = policy == "relayed" or (policy == "cheapest" and relay_cost < cost)
+        streams.append(Stream(op.name, len(readers), cost, relay_cost, relay))
+        if relay:
             relays.add(op.name)
             best, cost = candidate, relay_cost
+        else:
+            for key in made.keys() - known:
+                del made[key]
     return best, streams
+
+
+# Kernels by what made them and, to keep the objects alive whose id() is in the key, what they were made of. Networks
+# that differ in one relay share most of their kernels.
+_Made: TypeAlias = dict[tuple[object, ...], tuple[tuple[Kernel, ...], Kernel | None]]
+_IDENTITY = Kernel()
 
 
 class _Composer:
     """One walk over the layer graph with a fixed choice of relays."""
 
-    def __init__(self, graph: LayerGraph, relays: set[str]) -> None:
+    def __init__(self, graph: LayerGraph, relays: set[str], made: _Made) -> None:
         self.graph = graph
         self.relays = relays
+        self.made = made
         self.values: dict[str, list[_Block]] = {}
         self.populations: list[FloatPopulation] = []
         self.projections: list[FloatProjection] = []
@@ -162,7 +184,7 @@ class _Composer:
         }
         for op in self.graph.ops:
             if isinstance(op, InputOp):
-                identity = ((op.name, Kernel()),)
+                identity = ((op.name, _IDENTITY),)
                 self.values[op.name] = [_Block(op.shape, identity, identity, zero_bias(op.shape))]
                 continue
             blocks = handlers[type(op)](op)
@@ -250,20 +272,25 @@ class _Composer:
                     ),
                     block,
                 )
-                identity = ((name, Kernel()),)
+                identity = ((name, _IDENTITY),)
                 self.neurons[key] = _Block(block.shape, identity, identity, zero_bias(block.shape))
             blocks.append(self.neurons[key])
             start += block.shape[0]
         return blocks
 
     def _readout(self, op: ReadoutOp) -> list[_Block]:
-        for index, block in enumerate(self.values[op.inputs[0]]):
+        blocks = self.values[op.inputs[0]]
+        if op.tail is not None and len(blocks) > 1:
+            raise LoweringError(
+                f"{op.name}: its tail reads a concatenation of {len(blocks)} values; put a convolution between them"
+            )
+        for index, block in enumerate(blocks):
             if block.table is not None:
                 raise LoweringError(
                     f"{op.name}: a readout cannot depend on the diffusion step other than through neurons"
                 )
             name = op.name if index == 0 else f"{op.name}:{index}"
-            self._population(FloatPopulation(name, block.shape, block.bias, weights=op.weights), block)
+            self._population(FloatPopulation(name, block.shape, block.bias, weights=op.weights, tail=op.tail), block)
         return []
 
     def _relay(self, name: str, index: int, block: _Block) -> _Block:
@@ -272,7 +299,7 @@ class _Composer:
             return block
         name = f"{name}:relay" if index == 0 else f"{name}:relay{index}"
         self._population(FloatPopulation(name, block.shape, zero_bias(block.shape)), block)
-        return replace(block, terms=((name, Kernel()),))
+        return replace(block, terms=((name, _IDENTITY),))
 
     def _population(self, population: FloatPopulation, block: _Block) -> None:
         if not block.terms:

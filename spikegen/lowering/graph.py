@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.program.tail import SwishTail
+
 Shape: TypeAlias = tuple[int, int, int]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -96,9 +98,13 @@ class NeuronOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class ReadoutOp(Op):
-    """Weighted sum over time by the host; ``weights`` float64 [T]."""
+    """Weighted sum over time by the host, behind further layers of the host (``tail``) if there are any.
+
+    ``weights`` is float64 [T].
+    """
 
     weights: FloatArray
+    tail: SwishTail | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,23 @@ class LayerGraph:
     def macs(self) -> int:
         """Multiply-accumulates of one dense pass through every convolution; taps that fall on padding are none."""
         shapes = {op.name: op.shape for op in self.ops}
-        return sum(_conv_macs(op, shapes[op.inputs[0]]) for op in self.ops if isinstance(op, ConvOp))
+        macs = sum(_conv_macs(op, shapes[op.inputs[0]]) for op in self.ops if isinstance(op, ConvOp))
+        tails = (op for op in self.ops if isinstance(op, ReadoutOp))
+        return macs + sum(_conv_macs(conv, source) for op in tails for conv, source in _tail_convs(op))
+
+
+def _tail_convs(readout: ReadoutOp) -> list[tuple[ConvOp, Shape]]:
+    """The convolutions of a tail, which keep the size, and the shape of what each of them reads."""
+    tail = readout.tail
+    if tail is None:
+        return []
+    convs, source = [], readout.shape
+    for weight, bias in ((tail.weight, tail.bias), (tail.mix_weight, tail.mix_bias)):
+        padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+        shape = (len(bias), *source[1:])
+        convs.append((ConvOp(readout.name, (), shape, weight, bias, padding=padding), source))
+        source = shape
+    return convs
 
 
 def _conv_macs(conv: ConvOp, source: Shape) -> int:

@@ -32,10 +32,13 @@ from spikegen.lowering.graph import (
 )
 from spikegen.lowering.transposed import transposed_conv
 from spikegen.models.coding import DirectCoding
+from spikegen.models.gain import TemporalGain
 from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout, TemporalReadout
+from spikegen.models.swish_tail import SwishTailReadout
 from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY
+from spikegen.program.tail import SwishTail
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,18 @@ def _conv_transpose2d(module: nn.ConvTranspose2d, inputs: Sequence[Op], call: Ca
     )
 
 
-def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
+def _folded_norm(module: nn.BatchNorm2d, call: Call) -> tuple[FloatArray, FloatArray]:
+    """Scale and shift of a BatchNorm in evaluation mode, float64 [C] each."""
     if module.running_mean is None or module.running_var is None:
         raise _refuse(call, "BatchNorm without running statistics cannot be folded; use track_running_stats=True")
     gain = _array(module.weight) if module.affine else np.ones(module.num_features)
     shift = _array(module.bias) if module.affine else np.zeros(module.num_features)
     scale = gain / np.sqrt(_array(module.running_var) + module.eps)
-    return NormOp(call.name, (inputs[0].name,), inputs[0].shape, scale, shift - _array(module.running_mean) * scale)
+    return scale, shift - _array(module.running_mean) * scale
+
+
+def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
+    return NormOp(call.name, (inputs[0].name,), inputs[0].shape, *_folded_norm(module, call))
 
 
 def _upsample(module: nn.Upsample, inputs: Sequence[Op], call: Call) -> Op:
@@ -189,6 +197,24 @@ def _readout(module: TemporalReadout, inputs: Sequence[Op], call: Call) -> Op:
     return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, _array(module.weights()))
 
 
+def _swish_tail(module: SwishTailReadout, inputs: Sequence[Op], call: Call) -> Op:
+    scale, shift = _folded_norm(module.norm, call)
+    mix_scale, mix_shift = _folded_norm(module.mix_norm, call)
+    biases = [
+        np.zeros(conv.out_channels) if conv.bias is None else _array(conv.bias) for conv in (module.conv, module.mix)
+    ]
+    tail = SwishTail(
+        norm_scale=scale,
+        norm_shift=shift,
+        weight=_array(module.conv.weight),
+        bias=biases[0],
+        gains=_array(module.gain.gains) if isinstance(module.gain, TemporalGain) else np.ones(module.timesteps),
+        mix_weight=_array(module.mix.weight) * mix_scale[:, None, None, None],
+        mix_bias=biases[1] * mix_scale + mix_shift,
+    )
+    return ReadoutOp(call.name, (inputs[0].name,), inputs[0].shape, _array(module.weights()), tail)
+
+
 def add_handler(_module: None, inputs: Sequence[Op], call: Call) -> Op:
     """The sum of two values; the tracer handles a sum with a value of the diffusion step itself."""
     if len(inputs) != 2 or inputs[0].shape != inputs[1].shape:
@@ -220,6 +246,9 @@ LAYERS: dict[Any, Layer] = {
     MembraneReadout: Layer(_readout, "Readout, summed by the host with weights decay^(T-1-t)"),
     MeanReadout: Layer(_readout, "Readout, summed by the host with weights 1/T"),
     FusedReadout: Layer(_readout, "Readout, summed by the host with both, mixed"),
+    SwishTailReadout: Layer(
+        _swish_tail, "Readout of the residual stream, with SDDPM's tail on the host before the weighted sum"
+    ),
     operator.add: Layer(
         add_handler,
         "several projections into one population; bias table if one side depends on the diffusion step only",

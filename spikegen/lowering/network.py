@@ -10,6 +10,7 @@ import numpy as np
 
 from spikegen.lowering.graph import FloatArray, Shape
 from spikegen.lowering.kernels import Kernel, mean_fan_out
+from spikegen.program.tail import SwishTail
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class FloatPopulation:
         neuron: (threshold, du, dv) of a Lif; None for a relay or readout.
         weights: float64 [T] of a readout; None otherwise.
         origin, origin_start: the source layer and the first of its channels (Lif).
+        tail: further layers of the host behind a readout, or None.
     """
 
     name: str
@@ -33,6 +35,7 @@ class FloatPopulation:
     weights: FloatArray | None = None
     origin: str = ""
     origin_start: int = 0
+    tail: SwishTail | None = None
 
     @property
     def is_relay(self) -> bool:

@@ -284,7 +284,7 @@ def quantized_population(
     """The integer population for a given LSB, or None if something does not fit."""
     name, shape = population.name, population.shape
     if population.weights is not None:
-        return Readout(name, shape, population.weights, bias, lsb), None
+        return Readout(name, shape, population.weights, bias, lsb, population.tail), None
     if population.neuron is None:
         bits = max(1, int(max(-interval[0].min(), interval[1].max())).bit_length())
         return (Relay(name, shape, bits, lsb), None) if bits <= GRADED_BITS_MAX else None

@@ -126,9 +126,8 @@ def _lower_call(node: fx.Node, modules: dict[str, nn.Module], values: dict[fx.No
         op = LAYERS[kind].handler(module, inputs, Call(name, arguments))
         if any(isinstance(source, ReadoutOp) for source in inputs):
             raise LoweringError(f"{name} ({title}): it reads a readout, which must be the end of the model")
-    broken = [
-        field for field, value in vars(op).items() if isinstance(value, np.ndarray) and not np.isfinite(value).all()
-    ]
+    held = {**vars(op), **(vars(op.tail) if isinstance(op, ReadoutOp) and op.tail else {})}
+    broken = [field for field, value in held.items() if isinstance(value, np.ndarray) and not np.isfinite(value).all()]
     if broken:
         raise LoweringError(f"{name} ({title}): its {', '.join(broken)} has NaN or infinite values")
     return op

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
 from spikegen.models.coding import DirectCoding
 from spikegen.models.readouts import MembraneReadout
-from spikegen.models.unet import ConvNorm, ResidualBlock
+from spikegen.models.unet import ResidualBlock
 
-TIMESTEPS, STEPS = 3, 4
+TIMESTEPS, STEPS, EMBEDDING = 3, 4, 8
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
     def __init__(self, body: nn.Module, channels: int, readout: nn.Module | None = None) -> None:
         super().__init__()
         self.coding = DirectCoding(TIMESTEPS)
-        self.time = nn.Embedding(STEPS, 4)
+        self.time = nn.Embedding(STEPS, EMBEDDING)
         self.body = body
         self.tail = nn.Conv2d(channels, 1, 3, padding=1)
         self.readout = readout or MembraneReadout(TIMESTEPS, decay=0.5)
@@ -72,14 +72,22 @@ def neuron(
     return SpikingNeuron(TIMESTEPS, threshold, current_decay, voltage_decay, gain)
 
 
+class ConvNorm(nn.Sequential):
+    """Convolution and BatchNorm."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 1) -> None:
+        super().__init__(nn.Conv2d(cin, cout, 3, stride=stride, padding=1), nn.BatchNorm2d(cout))
+
+
 class Residual(nn.Module):
     """Two residual blocks: the first widens through a 1x1 shortcut on the real-valued stream."""
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
         self.stem = ConvNorm(channels, 2)
-        self.wide = ResidualBlock(2, 4, 4, TIMESTEPS)
-        self.deep = ResidualBlock(4, 4, 4, TIMESTEPS)
+        config = UNetConfig(width=EMBEDDING // 4, timesteps=TIMESTEPS)
+        self.wide = ResidualBlock(2, 4, config)
+        self.deep = ResidualBlock(4, 4, config)
         self.last = neuron()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
