@@ -54,9 +54,13 @@ class TimeEmbedding(nn.Module):
             nn.Linear(dim, out_features), nn.SiLU(), nn.Linear(out_features, out_features), nn.SiLU()
         )
 
-    def forward(self, t: Tensor) -> Tensor:
+    def sinusoids(self, t: Tensor) -> Tensor:
+        """The embedding in front of the MLP, ``(N,) -> (N, dim)``."""
         angles = t.to(self.frequencies.dtype)[:, None] * self.frequencies
-        embedding: Tensor = self.mlp(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        embedding: Tensor = self.mlp(self.sinusoids(t))
         return embedding
 
 

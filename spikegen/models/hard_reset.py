@@ -66,7 +66,8 @@ class HardResetNeuron(nn.Module):
         s[t] = 1 if v[t] >= threshold else 0 ;  v[t] = 0 where s[t] = 1
 
     ``voltage_decay=0`` is the IF neuron of SDDPM (arXiv 2306.17046), 0.2 that of FSDDIM (arXiv 2312.01742), 1/tau with
-    ``decay_input`` the ``LIFNode(tau)`` of Spiking-Diffusion (arXiv 2308.10187). Nothing is rounded but to float32.
+    ``decay_input`` the ``LIFNode(tau)`` of Spiking-Diffusion (arXiv 2308.10187). Nothing is rounded but to float32
+    (float64 for inputs of float64).
 
     Args:
         timesteps: T, the number of SNN steps folded into the batch axis.
@@ -88,6 +89,7 @@ class HardResetNeuron(nn.Module):
         self.decay_input = decay_input
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = x.float().unflatten(0, (self.timesteps, -1))  # a sum over time needs more than bfloat16
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))  # a sum over time needs more than bfloat16
+        steps = precise.unflatten(0, (self.timesteps, -1))
         spikes: Tensor = _Fire.apply(steps, self.threshold, self.voltage_decay, self.decay_input)  # type: ignore[no-untyped-call]
         return spikes.flatten(0, 1)

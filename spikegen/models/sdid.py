@@ -1,4 +1,4 @@
-"""The spiking discrete image denoiser (SDID) of Spiking-Diffusion (arXiv 2308.10187) on SLAYER neurons."""
+"""The spiking discrete image denoiser (SDID) of Spiking-Diffusion (arXiv 2308.10187)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ class SDID(nn.Module):
         widths: channels of the chain.
         codes: K.
         timesteps: T.
+        neuron: key of :data:`spikegen.models.vqsvae.NEURONS`.
 
     Shapes:
         ``forward(x: (N, 2, h, w)) -> (N, K, h, w)``
     """
 
-    def __init__(self, widths: tuple[int, ...], codes: int, timesteps: int) -> None:
+    def __init__(self, widths: tuple[int, ...], codes: int, timesteps: int, neuron: str = "slayer") -> None:
         super().__init__()
         self.coding = DirectCoding(timesteps)
         channels = 2
         self.layers = nn.ModuleList()
         for width in widths:
-            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, padding=1), timesteps))
+            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, padding=1), timesteps, neuron))
             channels = width
         _spread_thresholds(self.layers[0])
         self.head = nn.Conv2d(widths[-1] + widths[0], codes, 3, padding=1)

@@ -10,7 +10,7 @@ from torch import nn
 from spikegen.errors import ConfigError
 from spikegen.models.sdid import SDID
 from spikegen.models.sizes import is_size
-from spikegen.models.vqsvae import VQSVAE
+from spikegen.models.vqsvae import NEURONS, VQSVAE
 
 # Far above any use, and small enough that a hostile configuration is refused before anything is built.
 SIZE_LIMITS = {
@@ -36,6 +36,8 @@ class SpikingDiffusionConfig:
         codes: K, number of code vectors.
         denoiser_widths: channels of the denoiser's chain.
         timesteps: T, SNN steps per evaluation of each network.
+        neuron: key of :data:`spikegen.models.vqsvae.NEURONS`: "slayer" (on lava-dl's CUBA), or "hard-reset"
+            (SpikingJelly's ``LIFNode()`` in plain floating point).
     """
 
     image_size: int = 8
@@ -46,6 +48,7 @@ class SpikingDiffusionConfig:
     codes: int = 64
     denoiser_widths: tuple[int, ...] = (64, 128, 128, 128, 64)
     timesteps: int = 8
+    neuron: str = "slayer"
 
     def __post_init__(self) -> None:
         for name, limit in SIZE_LIMITS.items():
@@ -58,6 +61,10 @@ class SpikingDiffusionConfig:
                 raise ConfigError(
                     f"SpikingDiffusionConfig.{name} is {value!r:.80}; it must be 1..{LAYERS_MAX} integers in 1..{limit}"
                 )
+        if self.neuron not in NEURONS:
+            raise ConfigError(
+                f"SpikingDiffusionConfig.neuron is {self.neuron!r:.80}; it must be one of {', '.join(NEURONS)}"
+            )
         if len(self.widths) != len(self.strides):
             raise ConfigError(f"SpikingDiffusionConfig has {len(self.widths)} widths and {len(self.strides)} strides")
         if self.codes < 2:
@@ -95,6 +102,12 @@ class SpikingDiffusion(nn.Module):
         super().__init__()
         self.config = config
         self.autoencoder = VQSVAE(
-            config.channels, config.widths, config.strides, config.latent, config.codes, config.timesteps
+            config.channels,
+            config.widths,
+            config.strides,
+            config.latent,
+            config.codes,
+            config.timesteps,
+            config.neuron,
         )
-        self.denoiser = SDID(config.denoiser_widths, config.codes, config.timesteps)
+        self.denoiser = SDID(config.denoiser_widths, config.codes, config.timesteps, config.neuron)

@@ -1,11 +1,14 @@
-"""The vector-quantised spiking autoencoder of Spiking-Diffusion (arXiv 2308.10187) on SLAYER neurons."""
+"""The vector-quantised spiking autoencoder of Spiking-Diffusion (arXiv 2308.10187)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from spikegen.models.coding import DirectCoding
+from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
 from spikegen.models.readouts import FusedReadout, MembraneReadout
 
@@ -18,14 +21,22 @@ def lif(timesteps: int) -> SpikingNeuron:
     return SpikingNeuron(timesteps, voltage_decay=1 / TAU, gain=1 / TAU)
 
 
+def float_lif(timesteps: int) -> HardResetNeuron:
+    """The same in floating point, as SpikingJelly's ``LIFNode()`` computes it."""
+    return HardResetNeuron(timesteps, voltage_decay=1 / TAU, decay_input=True)
+
+
+NEURONS: dict[str, Callable[[int], nn.Module]] = {"slayer": lif, "hard-reset": float_lif}
+
+
 class SpikingLayer(nn.Sequential):
     """A convolution (or transposed convolution), BatchNorm with statistics shared over SNN time, and LIF."""
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, timesteps: int) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, timesteps: int, neuron: str) -> None:
         super().__init__()
         self.conv = conv
         self.norm = nn.BatchNorm2d(conv.out_channels)
-        self.neuron = lif(timesteps)
+        self.neuron = NEURONS[neuron](timesteps)
 
 
 class Encoder(nn.Module):
@@ -36,15 +47,15 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int
+        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int, neuron: str
     ) -> None:
         super().__init__()
         self.coding = DirectCoding(timesteps)
         self.layers = nn.Sequential()
         for width, stride in zip(widths, strides, strict=True):
-            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, stride, 1), timesteps))
+            self.layers.append(SpikingLayer(nn.Conv2d(channels, width, 3, stride, 1), timesteps, neuron))
             channels = width
-        self.latent = SpikingLayer(nn.Conv2d(channels, latent, 1), timesteps)
+        self.latent = SpikingLayer(nn.Conv2d(channels, latent, 1), timesteps, neuron)
         self.readout = FusedReadout(timesteps)
 
     def spikes(self, pixels: Tensor) -> Tensor:
@@ -66,16 +77,16 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int
+        self, channels: int, widths: tuple[int, ...], strides: tuple[int, ...], latent: int, timesteps: int, neuron: str
     ) -> None:
         super().__init__()
         self.coding = DirectCoding(timesteps)
-        self.generator = SpikingLayer(nn.Conv2d(latent, latent, 1), timesteps)
+        self.generator = SpikingLayer(nn.Conv2d(latent, latent, 1), timesteps, neuron)
         self.layers = nn.Sequential()
         for width, stride in zip(reversed(widths), reversed(strides), strict=True):
             # output_padding = stride - 1 makes the size exactly `stride` times as large
             transposed = nn.ConvTranspose2d(latent, width, 3, stride, 1, output_padding=stride - 1)
-            self.layers.append(SpikingLayer(transposed, timesteps))
+            self.layers.append(SpikingLayer(transposed, timesteps, neuron))
             latent = width
         self.head = nn.ConvTranspose2d(latent, channels, 3, 1, 1)
         self.readout = MembraneReadout(timesteps)
@@ -100,6 +111,7 @@ class VQSVAE(nn.Module):
         latent: D, channels of the latent spikes and size of a code vector.
         codes: K, number of code vectors.
         timesteps: T.
+        neuron: key of :data:`NEURONS`.
     """
 
     def __init__(
@@ -110,11 +122,12 @@ class VQSVAE(nn.Module):
         latent: int,
         codes: int,
         timesteps: int,
+        neuron: str = "slayer",
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, widths, strides, latent, timesteps)
+        self.encoder = Encoder(channels, widths, strides, latent, timesteps, neuron)
         self.codebook = nn.Parameter(torch.randn(codes, latent))
-        self.decoder = Decoder(channels, widths, strides, latent, timesteps)
+        self.decoder = Decoder(channels, widths, strides, latent, timesteps, neuron)
 
     def tokens(self, z: Tensor) -> Tensor:
         """Index of the nearest code vector (L2), ``(N, D, h, w) -> int64 (N, h, w)``."""
