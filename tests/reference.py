@@ -146,10 +146,11 @@ def _current(
     total = dict.fromkeys(indices(program.nodes[name].shape), 0)
     for projection in program.projections:
         if projection.target == name:
+            gain = int(projection.gains[t]) if len(projection.gains) else 1
             for origin, message in result.values[projection.source][t].items():
                 if message:
                     for target, weight in connections[projection.name][origin]:
-                        total[target] += weight * message
+                        total[target] += gain * weight * message
     return total
 
 

@@ -19,7 +19,7 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "relay_messages": "nonzero messages of Relay neurons",
         "binary_synops": "synaptic operations of binary spikes, zero weights included",
         "binary_synops_effective": "the same through nonzero weights only",
-        "graded_synops": "synaptic operations of a relay's graded messages, zero weights included",
+        "graded_synops": "synaptic operations of a relay's messages or of spikes with gains, zero weights included",
         "graded_synops_effective": "the same through nonzero weights only",
         "analog_macs": "synaptic operations of a graded input, repeated at each timestep, zero weights included",
         "analog_macs_effective": "the same through nonzero weights only",
@@ -40,8 +40,8 @@ class ProjectionOperations:
         name: of the projection.
         source: name of the node it reads.
         target: name of the population it leads to.
-        kind: declared message type of the source: ``binary`` (Lif, binary input port), ``graded`` (Relay) or ``analog``
-            (graded input port).
+        kind: ``analog`` behind a graded input port, ``graded`` behind a Relay and where the projection has gains,
+            which make the payload of a spike graded, else ``binary``.
         events: nonzero messages of the source.
         stored: synaptic operations, zero weights included.
         effective: synaptic operations through nonzero weights.
@@ -203,8 +203,10 @@ def _node(program: Program, node: Node, step: int, runs: int, counts: Counts) ->
 
 def _projection(program: Program, projection: Projection, counts: Counts) -> ProjectionOperations:
     source = program.nodes[projection.source]
-    graded = "analog" if isinstance(source, Input) else "graded"
-    kind = graded if program.message_bits(source.name) else "binary"
+    if isinstance(source, Input) and source.bits:
+        kind = "analog"
+    else:
+        kind = "graded" if program.payload_bits(projection) else "binary"
     events = counts.events[projection.source]
     return ProjectionOperations(
         name=projection.name,

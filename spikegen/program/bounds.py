@@ -16,9 +16,12 @@ _SATURATED = 1 << 40  # bounds saturate far outside of every width, where sums a
 
 
 def projection_interval(projection: Projection, source: Interval) -> Interval:
-    """Bounds of the currents that ``projection`` delivers for messages within ``source``, per channel of the target."""
+    """Bounds of the currents that ``projection`` delivers for messages within ``source``, per channel of the target.
+
+    They hold at every timestep: with gains, for the one whose gain is worst.
+    """
     weight = projection.weight.astype(np.int64)
-    low, high = source
+    low, high = _payloads(projection, source)
     if isinstance(projection, Dense):
         per_channel = weight.shape[1] // len(low)
         low, high = np.repeat(low, per_channel), np.repeat(high, per_channel)
@@ -35,6 +38,15 @@ def projection_interval(projection: Projection, source: Interval) -> Interval:
         pixels = projection.shuffle**2
         lowest, highest = lowest.reshape(-1, pixels).min(axis=1), highest.reshape(-1, pixels).max(axis=1)
     return _saturated(lowest) << projection.exponent, _saturated(highest) << projection.exponent
+
+
+def _payloads(projection: Projection, source: Interval) -> Interval:
+    """Bounds of what ``projection`` is sent: the messages times their gain, over all timesteps."""
+    if not projection.gains.size:
+        return source
+    widest = (1 << GRADED_BITS_MAX) - 1  # ``validate``: the declared bits of the message times the gain have no more
+    ends = np.stack(source)[:, None] * projection.gains.astype(np.int64)[:, None]  # [2, T, C]
+    return np.maximum(ends.min(axis=(0, 1)), -widest), np.minimum(ends.max(axis=(0, 1)), widest)
 
 
 def message_interval(node: Node, current: Interval | None = None) -> Interval:

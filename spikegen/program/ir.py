@@ -153,7 +153,7 @@ class Readout:
         object.__setattr__(self, "weights", frozen(self.weights, np.float64))
         bias = frozen(self.bias, np.float64)
         if bias.ndim == 1:
-            bias = frozen(np.tile(bias, (len(self.weights), 1)), np.float64)
+            bias = np.broadcast_to(bias, (len(self.weights), len(bias)))  # takes no memory, whatever a file claims
         object.__setattr__(self, "bias", bias)
 
     @property

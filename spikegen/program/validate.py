@@ -65,7 +65,11 @@ def _check_graph(program: Program) -> list[str]:
             problems.append(
                 f"{projection.name}: {projection.source} does not come before {projection.target} (a cycle)"
             )
-    problems += [f"{p.name}: no projection leads into it" for p in program.populations if not program.into(p.name)]
+    problems += [
+        f"{p.name}: no projection leads into it; only a Lif can do without"
+        for p in program.populations
+        if not isinstance(p, Lif) and not program.into(p.name)
+    ]
     if not any(isinstance(p, Readout) for p in program.populations):
         problems.append("program: it has no readout")
     return problems
@@ -125,8 +129,9 @@ def _check_readout(program: Program, node: Readout) -> list[str]:
     problems = []
     if node.weights.shape != (program.timesteps,) or not np.isfinite(node.weights).all():
         problems.append(f"{node.name}: weights must be {program.timesteps} finite numbers, one per timestep")
-    if node.bias.shape != node.shape[:1] or not np.isfinite(node.bias).all():
-        problems.append(f"{node.name}: bias must be {node.shape[0]} finite numbers, one per channel")
+    wanted = (program.timesteps, node.shape[0])
+    if node.bias.shape != wanted or not np.isfinite(node.bias).all():
+        problems.append(f"{node.name}: bias must be {wanted} finite numbers, one per timestep and channel")
     if program.out_of(node.name):
         problems.append(f"{node.name}: a readout has no outgoing projection")
     return problems
@@ -143,6 +148,7 @@ def _check_projection(program: Program, projection: Projection) -> list[str]:
     source, target = program.nodes[projection.source].shape, program.nodes[projection.target].shape
     problems = _range(name, "exponent", projection.exponent, 0, numerics.WEIGHT_EXP_MAX)
     problems += _range(name, "delay", projection.delay, 0, DELAY_MAX)
+    problems += _check_gains(program, projection)
     if not (_fits(source) and _fits(target)):
         return problems  # reported at the node
     if not isinstance(projection, Conv):
@@ -160,6 +166,26 @@ def _check_projection(program: Program, projection: Projection) -> list[str]:
     elif projection.target_shape(source) != target:
         problems.append(f"{name}: delivers {projection.target_shape(source)}, {projection.target} is {target}")
     return problems
+
+
+def _check_gains(program: Program, projection: Projection) -> list[str]:
+    name, gains, limit = projection.name, projection.gains.astype(np.int64), numerics.GRADED_BITS_MAX
+    if gains.shape == (0,):
+        return []
+    if gains.shape != (program.timesteps,):
+        return [f"{name}: gains must be {program.timesteps} integers, one per timestep, or none"]
+    largest, highest = int(np.abs(gains).max()), (1 << limit) - 1
+    if largest > highest:
+        return [f"{name}: the gains reach a magnitude of {largest}, limit is {highest}"]
+    if not 0 <= program.message_bits(projection.source) <= limit:
+        return []  # reported at the node
+    needed = program.payload_bits(projection)
+    if needed <= limit:
+        return []
+    return [
+        f"{name}: messages of {program.message_bits(projection.source) or 1} bits times gains up to {largest} need "
+        f"{needed} bits, a payload has {limit}; use smaller gains and larger weights, or fewer bits"
+    ]
 
 
 def _check_geometry(conv: Conv) -> list[str]:

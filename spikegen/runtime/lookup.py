@@ -15,7 +15,7 @@ import numpy.typing as npt
 from spikegen.errors import ConfigError
 from spikegen.program import Conditioning, Conv, Input, Lif, Pipeline, Program, TokenDiffusion
 from spikegen.program.numerics import CURRENT_LIMIT, lif_step
-from spikegen.simulator.currents import projection_currents
+from spikegen.simulator.currents import projection_currents, with_gains
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,9 @@ def _generator(decoder: Program) -> tuple[Conv, Lif]:
         raise _refused(decoder, f"{generator.name} hears more than {decoder.input.name}")
     if not isinstance(projection, Conv) or _geometry(projection) != ((1, 1), (1, 1), (0, 0), 1):
         raise _refused(decoder, f"{projection.name} is no Conv of kernel 1x1, stride 1, without padding and shuffle")
+    alone = [p.name for p in decoder.populations if not decoder.into(p.name)]
+    if alone:  # the table takes a level away between the input and what lies behind, not between these and that
+        raise _refused(decoder, f"{', '.join(alone)} would no longer fire at the same time as the generator")
     if decoder.input.streamed:
         raise _refused(decoder, f"{decoder.input.name} is streamed, the generator's input must stay the same")
     return projection, generator
@@ -93,12 +96,12 @@ def _patterns(
 ) -> npt.NDArray[np.uint8]:
     """Spikes of ``generator`` for each code vector, uint8 [K, T, C]: a grid of one site for each of them."""
     messages = decoder.input.quantize(codebook[:, :, None, None])
-    current = projection_currents(projection, messages)[:, :, 0, 0]
+    current = with_gains(projection, projection_currents(projection, messages)[:, None, :, 0, 0])  # [K, T or 1, C]
     if np.abs(current).max() >= CURRENT_LIMIT:
         raise _refused(decoder, f"the current of {generator.name} leaves +-{CURRENT_LIMIT - 1}")
     bias = decoder.bias_mant(generator, 0) << generator.bias_exp
-    u = v = np.zeros_like(current)
+    u = v = np.zeros_like(current[:, 0])
     patterns = np.empty((len(codebook), decoder.timesteps, generator.shape[0]), dtype=np.uint8)
-    for t in range(decoder.timesteps):
-        u, v, patterns[:, t] = lif_step(u, v, current, vth=generator.vth, du=generator.du, dv=generator.dv, bias=bias)
+    for t, a in enumerate(np.broadcast_to(current, patterns.shape).swapaxes(0, 1)):
+        u, v, patterns[:, t] = lif_step(u, v, a, vth=generator.vth, du=generator.du, dv=generator.dv, bias=bias)
     return patterns

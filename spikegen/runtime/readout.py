@@ -9,7 +9,7 @@ from spikegen.program import Readout
 
 
 def host_readout(readout: Readout, currents: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """``y = sum_t weights[t] * (scale * a[t] + bias)``, summed over t in ascending order.
+    """``y = sum_t weights[t] * (scale * a[t] + bias[t])``, summed over t in ascending order.
 
     Every operation is one elementwise float64 operation, rounded by itself, in an order that neither the number of
     images nor the target changes, so the result is the same bit for bit.
@@ -21,12 +21,11 @@ def host_readout(readout: Readout, currents: npt.NDArray[np.int32]) -> npt.NDArr
     Returns:
         float64 [N, C, H, W].
     """
-    bias = readout.bias[:, None, None]
     total = np.zeros((len(currents), *readout.shape), dtype=np.float64)
     for t, weight in enumerate(readout.weights):
         value = currents[:, t].astype(np.float64)
         value *= readout.scale
-        value += bias
+        value += readout.bias[t][:, None, None]
         value *= weight
         total += value
     return total

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.errors import BackendError
 from spikegen.program.ir import Conv, Projection
 
 IntArray = npt.NDArray[np.int64]
@@ -15,22 +16,43 @@ FloatArray = npt.NDArray[Any]  # float32 or float64, holding integers
 # A sum of products is exact in floating point while every partial sum is an integer within the mantissa.
 _EXACT_FLOAT32 = 1 << 24
 _EXACT_FLOAT64 = 1 << 53
+# Far above what any population takes (2^23), and 2^11 projections of this size still add up within int64.
+_LARGEST = 1 << 52
 
 
 def projection_currents(projection: Projection, messages: npt.NDArray[np.int32]) -> IntArray:
     """Currents of ``projection`` for ``messages`` int32 [B, C, H, W]: int64 [B, C', H', W'] (flat [B, n] for Dense).
 
     The products are summed by a matrix product in floating point whose width is chosen so that the result is exact.
+    The gains are not applied, see :func:`with_gains`.
+
+    Raises:
+        BackendError: a current, times the largest gain, is beyond what integers hold exactly.
     """
     largest = max(1, -int(messages.min(initial=0)), int(messages.max(initial=0)))
     bound = largest * projection.weight[0].size * 128
     if bound >= _EXACT_FLOAT64:
-        raise OverflowError(f"{projection.name}: sums of up to {bound} are not exact in float64")
+        raise BackendError(f"{projection.name}: sums of up to {bound} are not exact in float64; use smaller messages")
     dtype: Any = np.float32 if bound < _EXACT_FLOAT32 else np.float64
     sent: FloatArray = messages.astype(dtype)
     weight: FloatArray = projection.weight.astype(dtype)
     summed = _conv(projection, sent, weight) if isinstance(projection, Conv) else sent.reshape(len(sent), -1) @ weight.T
+    gain = int(np.abs(projection.gains.astype(np.int64)).max(initial=1)) << projection.exponent
+    if bound * gain >= _LARGEST:  # possible; now what there truly is
+        reached = int(np.abs(summed).max()) * gain
+        if reached >= _LARGEST:
+            raise BackendError(f"{projection.name}: its currents reach {reached}, limit is {_LARGEST - 1}")
     return summed.astype(np.int64) << projection.exponent
+
+
+def with_gains(projection: Projection, currents: IntArray) -> IntArray:
+    """``currents`` int64 [N, T, ...] times the gain of each timestep; [N, 1, ...] stands for the same at every one.
+
+    A gain is the same for all messages of a timestep, so it may as well scale their sum.
+    """
+    if not projection.gains.size:
+        return currents
+    return currents * projection.gains.astype(np.int64).reshape(-1, *(1,) * (currents.ndim - 2))
 
 
 def _conv(projection: Conv, messages: FloatArray, weight: FloatArray) -> FloatArray:

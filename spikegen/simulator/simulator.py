@@ -13,7 +13,7 @@ from spikegen.program.counting import tap_rows
 from spikegen.program.ir import Population
 from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
 from spikegen.program.target import check_frames, joined, streamed_frames
-from spikegen.simulator.currents import IntArray, projection_currents
+from spikegen.simulator.currents import IntArray, projection_currents, with_gains
 
 Messages = npt.NDArray[np.int32]
 
@@ -83,8 +83,8 @@ class Simulator:
         return Evaluation(readouts, counts, messages if record else {})
 
     def _current(self, population: Population, messages: dict[str, Messages]) -> IntArray:
-        """Summed current int64 [N, T, C, H, W] of one population."""
-        total: IntArray | int = 0
+        """Summed current int64 [N, T, C, H, W] of one population; 0 where no projection leads into it."""
+        total: IntArray = np.zeros((1, 1, *population.shape), dtype=np.int64)
         port = self.program.input
         images = len(messages[port.name])
         for projection in self.program.into(population.name):
@@ -92,7 +92,7 @@ class Simulator:
             if projection.source == port.name and not port.streamed:  # the same at every timestep: convolve it once
                 sent = sent[:, :1]
             current = projection_currents(projection, sent.reshape(-1, *sent.shape[2:]))
-            total = total + current.reshape(images, -1, *population.shape)
+            total = total + with_gains(projection, current.reshape(images, -1, *population.shape))
         return np.broadcast_to(total, (images, self.program.timesteps, *population.shape))
 
     def _spikes(self, population: Lif, current: IntArray, step: int) -> Messages:

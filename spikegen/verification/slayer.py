@@ -51,9 +51,9 @@ class SlayerTarget:
         readouts = {}
         with torch.no_grad(), _float64():
             for population in program.populations:
-                current = torch.stack(
-                    [_currents(p, sent[p.source]).reshape(-1, *population.shape) for p in program.into(population.name)]
-                ).sum(dim=0)
+                current = torch.zeros(images * program.timesteps, *population.shape, dtype=torch.float64)
+                for projection in program.into(population.name):
+                    current += _currents(projection, sent[projection.source]).reshape(current.shape)
                 if isinstance(population, Lif):
                     sent[population.name] = self._spikes(population, current, step)
                 elif isinstance(population, Readout):
@@ -104,7 +104,11 @@ def _float64() -> Iterator[None]:
 
 
 def _currents(projection: Projection, messages: Tensor) -> Tensor:
+    """Currents of ``messages`` [N * T, C, H, W]; each is sent with its gain as the payload, which float64 holds."""
     weight = torch.from_numpy(projection.weight.astype(np.float64)) * (1 << projection.exponent)
+    if projection.gains.size:
+        gains = torch.from_numpy(projection.gains.astype(np.float64)).repeat(len(messages) // len(projection.gains))
+        messages = messages * gains[:, None, None, None]
     if not isinstance(projection, Conv):
         return messages.flatten(1) @ weight.T
     currents = functional.conv2d(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 
+from spikegen.errors import BackendError
 from spikegen.program import Conv, Dense
 from spikegen.simulator import currents
 from spikegen.simulator.currents import projection_currents
@@ -120,5 +121,5 @@ def test_sums_beyond_float64_are_refused() -> None:
     taps = 1 << 23  # x 2^7 x 2^23 = 2^53
     weight = np.broadcast_to(np.int8(1), (1, taps))
     messages = np.full((1, taps, 1, 1), 1 << 23, dtype=np.int32)
-    with pytest.raises(OverflowError, match="d: sums of up to 9007199254740992 are not exact in float64"):
+    with pytest.raises(BackendError, match="d: sums of up to 9007199254740992 are not exact in float64"):
         projection_currents(Dense("d", "a", "b", weight, 0), messages)

@@ -57,7 +57,9 @@ def test_a_threshold_beyond_float32_is_compared_exactly() -> None:
 
 
 def _for_16_timesteps(population: Population) -> Population:
-    return dataclasses.replace(population, weights=np.ones(16)) if isinstance(population, Readout) else population
+    if not isinstance(population, Readout):
+        return population
+    return dataclasses.replace(population, weights=np.ones(16), bias=population.bias[0])
 
 
 def test_a_changed_threshold_is_found() -> None:
