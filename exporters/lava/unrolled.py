@@ -1,7 +1,8 @@
-"""The unrolled network: one stock Lava process for every population and projection, plus Delays and Taps.
+"""The unrolled network: one stock Lava process for every population and projection, plus Gains, Delays and Taps.
 
 Every synapse process adds one timestep and no neuron does, so a node of level ``d`` handles frame step ``k`` at Lava
-time ``k + d`` (``schedule.py``). Populations have Lava's shape (W, H, C).
+time ``k + d`` (``schedule.py``). A Lif that nothing leads into is a LIFReset whose ``a_in`` is left unconnected, which
+Lava reads as zeros. Populations have Lava's shape (W, H, C).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 
-from spikegen.exporters.lava.processes.process import Delay, Tap
+from spikegen.exporters.lava.processes.process import Delay, Gain, Tap
 from spikegen.exporters.lava.synapses import conv_weight, dense_weight, sparse_weight
 from spikegen.program import Conv, Dense, Input, Lif, Node, Program, Projection, Readout
 
@@ -42,7 +43,8 @@ class _Builder:
         self.processes: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}  # node -> OutPort with its messages
         self.inputs: dict[str, Any] = {}  # population -> InPort that sums its currents
-        self.delayed: dict[tuple[str, int], Any] = {}  # (node, steps) -> OutPort of the Delay
+        self.gained: dict[tuple[str, bytes], Any] = {}  # (node, its gains) -> OutPort of the Gain
+        self.delayed: dict[tuple[str, bytes, int], Any] = {}  # (node, its gains, steps) -> OutPort of the Delay
 
     def build(self) -> dict[str, Any]:
         for index, node in enumerate(self.program.nodes.values()):
@@ -98,23 +100,42 @@ class _Builder:
         if not isinstance(node, Readout):
             self.outputs[node.name] = process.s_out
 
+    def _payloads(self, projection: Projection) -> Any:
+        """The OutPort that carries the messages of the projection's source, times the projection's gains."""
+        source = self.outputs[projection.source]
+        if not projection.gains.size:
+            return source
+        key = (projection.source, projection.gains.tobytes())
+        if key not in self.gained:
+            gain = self._add(
+                Gain(
+                    shape=source.shape,
+                    gains=projection.gains,
+                    offset=self.network.schedule.reset_offset(self.program.levels[projection.source]),
+                    name=f"gain {projection.source} for {projection.name}",
+                )
+            )
+            source.connect(gain.s_in)
+            self.gained[key] = gain.s_out
+        return self.gained[key]
+
     def _messages(self, projection: Projection) -> Any:
-        """The OutPort that carries the messages of the projection's source, delayed as the projection wants."""
-        key = (projection.source, projection.delay)
+        """The same, delayed as the projection wants: before the delay, the gain depends on the source's level only."""
+        payloads = self._payloads(projection)
         if projection.delay == 0:
-            return self.outputs[projection.source]
+            return payloads
+        key = (projection.source, projection.gains.tobytes(), projection.delay)
         if key not in self.delayed:
-            source = self.outputs[projection.source]
-            name = f"delay {projection.source} by {projection.delay}"
-            delay = self._add(Delay(shape=source.shape, steps=projection.delay, name=name))
-            source.connect(delay.s_in)
+            name = f"delay {projection.source} by {projection.delay} for {projection.name}"
+            delay = self._add(Delay(shape=payloads.shape, steps=projection.delay, name=name))
+            payloads.connect(delay.s_in)
             self.delayed[key] = delay.s_out
         return self.delayed[key]
 
     def _add_projection(self, projection: Projection) -> None:
         messages = self._messages(projection)
         source, target = self.program.nodes[projection.source], self.program.nodes[projection.target]
-        bits = self.program.message_bits(source.name)
+        bits = self.program.payload_bits(projection)
         if isinstance(projection, Conv) and self.network.synapses == "conv":
             synapse = self._add(
                 LavaConv(

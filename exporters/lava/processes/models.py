@@ -15,7 +15,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from spikegen.exporters.lava.packing import pack
-from spikegen.exporters.lava.processes.process import Delay, Network, Tap
+from spikegen.exporters.lava.processes.process import Delay, Gain, Network, Tap
 from spikegen.exporters.lava.tapping import POINTS_MAX, TapPlan
 from spikegen.exporters.lava.unrolled import build
 
@@ -35,6 +35,26 @@ class PyDelayModel(PyLoihiProcessModel):  # type: ignore[misc]
         slot = (self.time_step - 1) % len(self.buffer)
         self.s_out.send(self.buffer[slot])
         self.buffer[slot] = self.s_in.recv()
+
+
+@implements(proc=Gain, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyGainModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """One product per message and step."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    gains: Any = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._offset: int = proc_params["offset"]
+
+    def run_spk(self) -> None:
+        """Send what comes now, times the gain of its timestep."""
+        gain = self.gains[(self.time_step - self._offset) % len(self.gains)]
+        self.s_out.send(gain * self.s_in.recv())
 
 
 @implements(proc=Tap, protocol=LoihiProtocol)
@@ -80,7 +100,7 @@ for _index in range(POINTS_MAX):
 @implements(proc=Network, protocol=LoihiProtocol)
 @tag("unrolled")
 class UnrolledModel(AbstractSubProcessModel):  # type: ignore[misc]
-    """Stock Lava processes, Delays and Taps: what runs on Loihi 2 (without the Taps). See ``unrolled.build``."""
+    """Stock Lava processes, Gains, Delays and Taps: what runs on Loihi 2 (without the Taps). See ``unrolled.build``."""
 
     def __init__(self, network: Network) -> None:
         for name, process in build(network).items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
@@ -28,6 +30,28 @@ class Delay(AbstractProcess):  # type: ignore[misc]
         self.s_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.buffer = Var(shape=(steps, *shape), init=0)
+
+
+class Gain(AbstractProcess):  # type: ignore[misc]
+    """Multiplies messages by the gain of their timestep: ``s_out[t] = gains[(t - offset) mod T] * s_in[t]``.
+
+    It receives and sends within a step, as a neuron does, so it adds no timestep. A payload has the sign of the
+    message, the gain or both.
+
+    Ports ``s_in`` and ``s_out`` have the shape ``shape`` and carry int32; Var ``gains`` is int32 [T].
+
+    Args:
+        shape: shape of the messages.
+        gains: int32 [T], as in :class:`spikegen.program.Conv`.
+        offset: phase of the first timestep of a frame at the source, 0 .. T - 1 (``Schedule.reset_offset``).
+        name: name of the Process.
+    """
+
+    def __init__(self, *, shape: tuple[int, ...], gains: npt.NDArray[np.int32], offset: int, name: str) -> None:
+        super().__init__(shape=shape, gains=gains, offset=offset, name=name)
+        self.s_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        self.gains = Var(shape=gains.shape, init=gains)
 
 
 class Tap(AbstractProcess):  # type: ignore[misc]
