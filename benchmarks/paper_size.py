@@ -91,7 +91,7 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
     """Everything, with checkpoint and pipeline in ``folder``."""
     checkpoint, file = folder / "checkpoint", folder / "paper_size.h5"
     stages = (Stage("autoencoder", batch_size=16), Stage("denoiser", batch_size=16))
-    recipe = Recipe(PAPER, stages, dataset="digits-28", beta_schedule="absorbing", seed=seed)
+    recipe = Recipe(PAPER, stages, dataset="digits@28", beta_schedule="absorbing", seed=seed)
     say("building the model")
     save_checkpoint(checkpoint, untrained(recipe))
     say("spikegen export")

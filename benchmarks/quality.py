@@ -91,7 +91,7 @@ def measure(
     }
     rows = {f"{name}, {kind}": figures(samples) for kind, samples in made.items()}
     if tokens:
-        held_out = split(load_images(checkpoint.dataset), int(pipeline.provenance["held_out"]))[1]
+        held_out = split(load_images(checkpoint.dataset), int(pipeline.provenance["held_out"]))[1][:]
         real = held_out.astype(np.float64)
         errors = {
             "float": reconstruct_images(checkpoint.model, held_out),

@@ -62,7 +62,7 @@ def test_lava_and_the_simulator_sample_equal_tokens_and_identical_images(pipelin
 
 
 def test_held_out_digits_are_reconstructed_as_well_as_by_the_float_model(pipeline: Pipeline) -> None:
-    held_out = split(load_images("digits"), int(pipeline.provenance["held_out"]))[1]
+    held_out = split(load_images("digits"), int(pipeline.provenance["held_out"]))[1][:]
     real = held_out.astype(np.float64)
     with Simulator(pipeline.network("encoder")) as target:
         tokens = encode_images(pipeline, target, real).tokens

@@ -28,7 +28,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, dict[s
     """The pipeline and one input of each network."""
     folder = tmp_path_factory.mktemp("paper")
     stages = (Stage("autoencoder", batch_size=4), Stage("denoiser", batch_size=4))
-    save_checkpoint(folder, untrained(Recipe(PAPER, stages, dataset="digits-28", beta_schedule="absorbing"), batches=2))
+    save_checkpoint(folder, untrained(Recipe(PAPER, stages, dataset="digits@28", beta_schedule="absorbing"), batches=2))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("spikegen.lowering.export.CALIBRATION_IMAGES", 1)  # per diffusion step; sizes are the subject
         pipeline = export_checkpoint(folder)

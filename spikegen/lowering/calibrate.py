@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from spikegen.diffusion.schedule import alphas_cumprod
 from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
+
+if TYPE_CHECKING:
+    from spikegen.training.datasets import ImageSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class Calibration:
 
 
 def noised(
-    images: npt.NDArray[np.float32], schedule: str, diffusion_steps: int, steps: list[int], count: int, seed: int
+    images: ImageSet, schedule: str, diffusion_steps: int, steps: list[int], count: int, seed: int
 ) -> Calibration:
     """``count`` images at each of ``steps``, as in DDPM (arXiv 2006.11239, Eq. 4).
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ from spikegen.lowering.input_format import InputFormat
 from spikegen.models import Checkpoint, ImageDenoiser, SpikingDiffusion
 from spikegen.models.sdid import denoiser_input
 from spikegen.models.vqsvae import PIXEL_SCALE
-from spikegen.training.datasets import load_images, split
+from spikegen.training.datasets import ImageSet, load_fitting, split
 
 INPUT_BITS = 7
 NOISY_RANGE = 4.0  # standard deviations of the noise
@@ -87,19 +86,19 @@ def network_parts(
     outside = [step for step in at if not first <= step <= last]
     if outside:
         raise ConfigError(f"diffusion step {outside[0]}: the denoiser has steps {first}..{last}")
-    images = load_images(checkpoint.dataset)
+    config = model.config
+    shape = (config.channels, config.image_size, config.image_size)
+    images = load_fitting(checkpoint.dataset, shape)
     if held_out(checkpoint):
         images, _ = split(images, held_out(checkpoint))
     if isinstance(model, SpikingDiffusion):
         return _token_parts(model, images, at, count, seed, input_bits)
-    config = model.config
-    shape = (config.channels, config.image_size, config.image_size)
     data = noised(images, checkpoint.beta_schedule, config.diffusion_steps, list(at), count, seed)
     return {"denoiser": Part(model, shape, config.diffusion_steps, InputFormat(input_bits, noisy_range), data)}
 
 
 def _token_parts(
-    model: SpikingDiffusion, images: npt.NDArray[np.float32], at: Sequence[int], count: int, seed: int, input_bits: int
+    model: SpikingDiffusion, images: ImageSet, at: Sequence[int], count: int, seed: int, input_bits: int
 ) -> dict[str, Part]:
     """Encoder, denoiser and decoder on images that the encoder turns into tokens."""
     config, autoencoder = model.config, model.autoencoder

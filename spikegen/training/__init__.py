@@ -1,6 +1,6 @@
 """Training: recipes, data sets and the loop."""
 
-from spikegen.training.datasets import DATASETS as DATASETS
+from spikegen.training.datasets import ImageSet as ImageSet
 from spikegen.training.datasets import load_images as load_images
 from spikegen.training.fine_tuning import fine_tuning as fine_tuning
 from spikegen.training.recipes import RECIPES as RECIPES

@@ -54,7 +54,7 @@ class Recipe:
     Attributes:
         model: sizes of the model.
         stages: trained one after the other.
-        dataset: name in :data:`spikegen.training.datasets.DATASETS`.
+        dataset: name of the data set, see :func:`spikegen.training.load_images`.
         held_out: images that are not trained on, see :func:`spikegen.training.datasets.split`.
         beta_schedule: noise schedule (:mod:`spikegen.diffusion.schedule`), "absorbing" for tokens.
         seed: seed of initialisation, data order, diffusion steps and noise.

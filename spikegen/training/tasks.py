@@ -17,7 +17,7 @@ from spikegen.models import Model
 from spikegen.models.denoiser import ImageDenoiser
 from spikegen.models.sdid import SDID, denoiser_input
 from spikegen.models.vqsvae import PIXEL_SCALE, VQSVAE
-from spikegen.training.datasets import load_images, split
+from spikegen.training.datasets import ImageSet, load_fitting, split
 from spikegen.training.recipes import Recipe, Stage
 
 COMMITMENT = 0.25  # weight of the two commitment terms (van den Oord et al. 2017, arXiv 1711.00937, Eq. 3: beta)
@@ -50,6 +50,15 @@ class Task(ABC):
     def finish(self, model: nn.Module) -> None:  # noqa: B027 (most change nothing)
         """Change a trained ``model`` without changing what it computes; called on every averaged copy."""
 
+    def _images(self, images: ImageSet, generator: torch.Generator) -> Tensor:
+        """A batch of images; each is mirrored with probability 1/2 where the data set says so."""
+        chosen = torch.randint(len(images), (self.batch_size,), generator=generator)
+        batch = torch.from_numpy(images[chosen.numpy()])
+        if not images.flips:
+            return batch
+        mirrored = torch.rand(self.batch_size, generator=generator) < 0.5
+        return torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+
     def _rows(self, data: Tensor, generator: torch.Generator) -> Tensor:
         return data[torch.randint(len(data), (self.batch_size,), generator=generator)]
 
@@ -58,20 +67,20 @@ class NoisePrediction(Task):
     """DDPM (arXiv 2006.11239, Eq. 14): plain mean squared error of the predicted noise.
 
     Args:
-        images: float32 [N, C, H, W] in [-1, 1].
+        images: to train on.
         schedule: noise schedule.
         diffusion_steps: K.
         batch_size: images of a batch.
     """
 
-    def __init__(self, images: Tensor, schedule: str, diffusion_steps: int, batch_size: int) -> None:
+    def __init__(self, images: ImageSet, schedule: str, diffusion_steps: int, batch_size: int) -> None:
         super().__init__(batch_size)
         self.images = images
         self.alphas_cumprod = torch.from_numpy(alphas_cumprod(schedule, diffusion_steps)).float()
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Noisy images, their diffusion steps and the noise (DDPM Eq. 4)."""
-        clean = self._rows(self.images, generator)
+        clean = self._images(self.images, generator)
         t = torch.randint(len(self.alphas_cumprod), (self.batch_size,), generator=generator)
         noise = torch.randn(clean.shape, generator=generator)
         alpha = self.alphas_cumprod[t][:, None, None, None]
@@ -184,7 +193,7 @@ def make_task(recipe: Recipe, stage: Stage, model: Model) -> Task:
     """The task of ``stage``; a denoiser of tokens needs the trained autoencoder of ``model``.
 
     Raises:
-        ConfigError: the model has no such network to train, or the data set is unknown or too small.
+        ConfigError: the model has no such network to train, or the data set is unknown, too small or of another shape.
     """
     known = ("",) if isinstance(model, ImageDenoiser) else ("autoencoder", "denoiser")
     if stage.network not in known:
@@ -192,10 +201,12 @@ def make_task(recipe: Recipe, stage: Stage, model: Model) -> Task:
             f"Stage.network is {stage.network!r}; what is trained of a {type(model).__name__} is "
             + " or ".join(map(repr, known))
         )
-    images = torch.from_numpy(split(load_images(recipe.dataset), recipe.held_out)[0])
+    config = model.config
+    shape = (config.channels, config.image_size, config.image_size)
+    images, _ = split(load_fitting(recipe.dataset, shape), recipe.held_out)
     if isinstance(model, ImageDenoiser):
         return NoisePrediction(images, recipe.beta_schedule, model.config.diffusion_steps, stage.batch_size)
-    pixels = images * PIXEL_SCALE
+    pixels = torch.from_numpy(images[:]) * PIXEL_SCALE
     if stage.network == "autoencoder":
         return VectorQuantisation(pixels, stage.batch_size)
     tokens = encode(copy.deepcopy(model.autoencoder).eval(), pixels)

@@ -91,7 +91,7 @@ def test_a_model_of_tokens_becomes_three_networks_and_a_codebook() -> None:
 def test_no_held_out_image_is_used_for_calibration(held_out: object) -> None:
     parts = network_parts(tokens_checkpoint(held_out), [1, 8], 150, seed=0)
     used = parts["encoder"].data.images[:, 0].reshape(300, -1) / PIXEL_SCALE
-    trained, others = (side.reshape(len(side), -1) for side in split(load_images("digits"), 297))
+    trained, others = (side[:].reshape(len(side), -1) for side in split(load_images("digits"), 297))
     seen = {image.tobytes() for image in used.astype(np.float32)}
     assert len(seen) > 100
     assert seen <= {image.tobytes() for image in np.concatenate([trained, others])}
