@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._decode import Place, check_generator, choose_place, decode, decoder_counts
-from spikegen.cli._options import SEED, backend_options, check_backend, generator_option
+from spikegen.cli._options import SEED, backend_options, check_backend, generator_option, threshold_option
 from spikegen.cli._output import check_outputs, counted, error_console, print_summary, progress_bar, write_array
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
@@ -51,6 +51,7 @@ class _Images:
 @click.option("--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens.")
 @click.option("--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm.")
 @click.option("--spacing", type=click.Choice(_SPACINGS), help="Timesteps of ddim and ddpm; default leading.")
+@threshold_option
 @click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1.")
 @generator_option
 @click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
@@ -75,6 +76,7 @@ def sample(
     solver: str | None,
     eta: float | None,
     spacing: str | None,
+    threshold_scale: float,
     temperature: float | None,
     generator: str | None,
     seed: int,
@@ -94,6 +96,7 @@ def sample(
     backend.
     """
     from spikegen.program import TokenDiffusion
+    from spikegen.program.threshold import guided
     from spikegen.runtime import write_counts, write_png
     from spikegen.runtime.images import check_channels
 
@@ -101,14 +104,14 @@ def sample(
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts, "--state": state}
     check_outputs(source, files)
     errors = error_console()
-    pipeline = read_pipeline(source, None if quiet else errors.print)
+    pipeline = guided(read_pipeline(source, None if quiet else errors.print), threshold_scale)
     of_tokens = isinstance(pipeline.host, TokenDiffusion)
     options = {"eta": eta, "spacing": spacing, "temperature": temperature}
     chosen = choose_solver(pipeline, solver, steps, None if of_tokens else _IMAGE_STEPS, options)
     for option, value in (("--generator", generator), ("--tokens", tokens)):
         if value is not None and not of_tokens:
             raise click.UsageError(f"{option} is an option of pipelines of tokens; {pipeline.name} samples images")
-    check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).shape[0])
+    check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).output_shape[0])
     generator = check_generator(pipeline, generator) if of_tokens else None
     place = choose_place(backend, synapses, batch, images)
     made = _run(pipeline, chosen, place, seed, images, state, generator, None if quiet else errors)

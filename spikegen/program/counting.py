@@ -2,10 +2,11 @@
 
 An *event* is a nonzero message of a node at one timestep. A *synaptic operation* is one (event, synapse) pair: an event
 of a neuron fetches every synapse of that neuron, so a projection costs ``sum over events of the true fan-out``, where
-taps that fall outside the target (borders, strides) have no synapse. A message is one event whatever its payload:
-gains of a projection change the kind of its operations (graded), not their number, and one times a gain of 0 counts too.
-*Stored* counts the synapses whose weight is zero,
+taps that fall outside the target (borders, strides) have no synapse. *Stored* counts the synapses whose weight is zero,
 *effective* does not (NeuroBench's "Dense" and "Effective" synaptic operations, restricted to events).
+
+A nonzero message is an event whatever payload a projection with gains makes of it, 0 among them: gains change the kind
+of the operations (graded), never their number.
 """
 
 from __future__ import annotations

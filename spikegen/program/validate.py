@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections import Counter
@@ -11,13 +12,15 @@ import numpy as np
 
 from spikegen.errors import ProgramError
 from spikegen.program import numerics
-from spikegen.program.ir import NEURONS_MAX, Conv, Input, Lif, Node, Program, Projection, Readout
+from spikegen.program.ir import NEURONS_MAX, Conv, Input, Lif, Node, Program, Projection, Readout, Shape
+from spikegen.program.tail import SwishTail
 
 _NAME = re.compile(r"[A-Za-z0-9_.:>\[\]-]{1,120}")
 TIMESTEPS_MAX = 1024
 ANN_MACS_MAX = 1 << 53
 STEPS_MAX = 1 << 16
 DELAY_MAX = 1024
+KERNEL_MAX = 31  # of a tail
 GEOMETRY_MAX = 4096  # stride, padding, dilation, groups, shuffle: far above use, below what exhausts the memory
 
 
@@ -134,7 +137,31 @@ def _check_readout(program: Program, node: Readout) -> list[str]:
         problems.append(f"{node.name}: bias must be {wanted} finite numbers, one per timestep and channel")
     if program.out_of(node.name):
         problems.append(f"{node.name}: a readout has no outgoing projection")
+    if node.tail is not None:
+        problems += [f"{node.name}: tail: {line}" for line in _check_tail(node.tail, node.shape, program.timesteps)]
     return problems
+
+
+def _check_tail(tail: SwishTail, shape: Shape, timesteps: int) -> list[str]:
+    channels, outputs = shape[0], tail.bias.size
+    if tail.bias.ndim != 1 or not _fits((outputs, *shape[1:])):
+        wanted = f"one number for each of at least 1 output channels, at most {NEURONS_MAX} outputs"
+        return [f"bias has shape {tail.bias.shape}, it must be {wanted}"]
+    problems = []
+    for name, inputs in (("weight", channels), ("mix_weight", outputs)):
+        found = getattr(tail, name).shape
+        if found[:2] != (outputs, inputs) or len(found) != 4 or not all(k % 2 and k <= KERNEL_MAX for k in found[2:]):
+            wanted = f"({outputs}, {inputs}, height, width) with odd height and width up to {KERNEL_MAX}"
+            problems.append(f"{name} has shape {found}, it must be {wanted}")
+    lengths = {"norm_scale": channels, "norm_shift": channels, "gains": timesteps, "mix_bias": outputs}
+    for name, length in lengths.items():
+        found = getattr(tail, name).shape
+        if found != (length,):
+            problems.append(f"{name} has shape {found}, it must be ({length},)")
+    names = [field.name for field in dataclasses.fields(tail)]
+    return problems + [
+        f"{name} holds numbers that are not finite" for name in names if not np.isfinite(getattr(tail, name)).all()
+    ]
 
 
 def _check_bias(name: str, mantissas: numerics.IntArray) -> list[str]:
@@ -182,10 +209,9 @@ def _check_gains(program: Program, projection: Projection) -> list[str]:
     needed = program.payload_bits(projection)
     if needed <= limit:
         return []
-    return [
-        f"{name}: messages of {program.message_bits(projection.source) or 1} bits times gains up to {largest} need "
-        f"{needed} bits, a payload has {limit}; use smaller gains and larger weights, or fewer bits"
-    ]
+    message = f"messages of {program.message_bits(projection.source) or 1} bits times gains up to {largest}"
+    cure = "use smaller gains and larger weights, or fewer bits"
+    return [f"{name}: {message} need {needed} bits, a payload has {limit}; {cure}"]
 
 
 def _check_geometry(conv: Conv) -> list[str]:

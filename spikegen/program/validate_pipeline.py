@@ -61,8 +61,17 @@ def _check_host(host: HostPart, networks: Mapping[str, Program]) -> list[str]:
 
 def _check_images(host: ImageDiffusion, networks: Mapping[str, Program]) -> list[str]:
     problems = [f"host: beta_schedule: {line}" for line in check_name(host.beta_schedule)]
+    power = host.noise_power
+    if not (np.isfinite(power) & (power >= 0)).all():
+        problems.append("host: noise_power must be finite numbers, none of them negative")
     if "denoiser" in networks:
         denoiser = networks["denoiser"]
+        steps = denoiser.conditioning.steps
+        if power.shape not in ((0,), (steps,)):
+            problems.append(
+                f"host: noise_power has shape {power.shape}, it must be ({steps},) as the denoiser has {steps} "
+                "conditioning steps, or empty"
+            )
         problems += _check_readout(denoiser, "denoiser", denoiser.input.shape, "its input")
     return problems
 
@@ -131,6 +140,6 @@ def _check_readout(program: Program, role: str, shape: tuple[int, ...], like: st
     if len(readouts) != 1:
         return [f"{role}: it has {len(readouts)} readouts, it must have one"]
     found = readouts[0]
-    if found.shape == shape:
+    if found.output_shape == shape:
         return []
-    return [f"{role}: {found.name} is {found.shape}, it must be {shape} as {like}"]
+    return [f"{role}: {found.name} is {found.output_shape}, it must be {shape} as {like}"]

@@ -179,7 +179,7 @@ class Session:
 
     def state(self) -> SessionState:
         """The session after its last completed step."""
-        answer, sample = (self.images, *self._readout.shape), self._sample
+        answer, sample = (self.images, *self._readout.output_shape), self._sample
         outputs = np.stack(self._outputs) if self._outputs else np.empty((0, *answer))
         samples = np.stack(self._samples) if self._samples else np.empty((0, *sample.shape), sample.dtype)
         return SessionState(self._identity, self._completed, sample, tuple(self._counts), outputs, samples)
