@@ -38,6 +38,15 @@ generator_option = click.option(
     help="Spike generator of a token decoder: on the chip (default), or a look-up table on the host; equal spikes.",
 )
 
+threshold_option = click.option(
+    "--threshold-scale",
+    type=float,
+    metavar="FACTOR",
+    default=1.0,
+    show_default=True,
+    help="Threshold guidance: all thresholds of the denoiser times this, such as 0.997.",
+)
+
 
 def check_backend(backend: str, synapses: str | None) -> None:
     """Refuse ``--synapses`` where it means nothing."""

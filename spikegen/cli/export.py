@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._options import threshold_option
 from spikegen.cli._output import error_console, working
 from spikegen.errors import LoweringError
 
@@ -32,15 +33,25 @@ if TYPE_CHECKING:
     show_default=True,
     help="Largest magnitude of a noised image; what is larger is clipped.",
 )
+@threshold_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of calibration data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def export(checkpoint: str, output: Path, input_bits: int, input_range: float, seed: int, as_json: bool) -> None:
+def export(
+    checkpoint: str,
+    output: Path,
+    input_bits: int,
+    input_range: float,
+    threshold_scale: float,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Lower CHECKPOINT, a folder that `spikegen train` wrote or a shipped model, to a pipeline file.
 
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
     """
     from spikegen.program import save
     from spikegen.program.storage import digest
+    from spikegen.program.threshold import guided
     from spikegen.runtime.files import check_output
 
     check_output(output)
@@ -58,6 +69,7 @@ def export(checkpoint: str, output: Path, input_bits: int, input_range: float, s
             input_bits=input_bits,
             noisy_range=input_range,
         )
+        pipeline = guided(pipeline, threshold_scale)
         save(pipeline, output)
     for role, program in pipeline.networks.items():
         for risk in program.report["overflow_risks"]:

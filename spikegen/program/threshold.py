@@ -70,9 +70,9 @@ def guided(pipeline: Pipeline, factor: float) -> Pipeline:
     Raises:
         ConfigError: the pipeline has no denoiser, or its thresholds cannot be scaled by ``factor``.
     """
-    denoiser = scale_thresholds(pipeline.network("denoiser"), factor)
     if factor == 1.0:
         return pipeline
+    denoiser = scale_thresholds(pipeline.network("denoiser"), factor)
     provenance = {**pipeline.provenance, "threshold_scale": str(factor)}
     return dataclasses.replace(pipeline, networks={**pipeline.networks, "denoiser": denoiser}, provenance=provenance)
 
