@@ -121,7 +121,7 @@ def test_a_refusal_names_the_population_and_scales_that_are_possible() -> None:
     program = network(vth=150, dv=100)  # it leaks, so there is no finer grid
     with pytest.raises(ConfigError, match=r"fires: threshold 150 times 0\.999 is 149\.85, the nearest integer is 150"):
         scale_thresholds(program, 0.999)
-    with pytest.raises(ConfigError, match="too coarse for a scale of 0.999") as caught:
+    with pytest.raises(ConfigError, match=r"too coarse for a scale of 0\.999") as caught:
         scale_thresholds(program, 0.999)
     named = re.findall(r"scales are ([0-9.]+) and ([0-9.]+)", str(caught.value))
     below, above = map(float, named[0])
@@ -145,7 +145,7 @@ def test_the_limits_of_the_finer_grid() -> None:
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 0.49, 1.51, float("nan"), float("inf")])
 def test_a_scale_out_of_range(factor: float) -> None:
-    with pytest.raises(ConfigError, match="allowed 0.5..1.5"):
+    with pytest.raises(ConfigError, match=r"allowed 0\.5\.\.1\.5"):
         scale_thresholds(network(vth=150), factor)
 
 
