@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from spikegen.errors import LoweringError
-from spikegen.lowering import kernels
+from spikegen.lowering import clock, kernels
 from spikegen.lowering.graph import (
     AddOp,
     ConcatOp,
@@ -69,6 +70,7 @@ Terms: TypeAlias = tuple[tuple[str, Kernel], ...]
 class _Block:
     """Channels of a value: ``sum_k kernel_k(source_k) + bias (+ table[k])``.
 
+    ``bias`` is float64 [C], or [T, C] where gains make it change over SNN time.
     ``direct`` is the same sum with every relay replaced by what the relay itself receives.
     """
 
@@ -153,9 +155,8 @@ def compose_linear(
     return best, streams
 
 
-# Kernels by what made them and, to keep the objects alive whose id() is in the key, what they were made of. Networks
-# that differ in one relay share most of their kernels.
-_Made: TypeAlias = dict[tuple[object, ...], tuple[tuple[Kernel, ...], Kernel | None]]
+# Kernels by what they were made of. Networks that differ in one relay share most of them.
+_Made: TypeAlias = dict[tuple[object, ...], Kernel | None]
 _IDENTITY = Kernel()
 
 
@@ -169,6 +170,7 @@ class _Composer:
         self.values: dict[str, list[_Block]] = {}
         self.populations: list[FloatPopulation] = []
         self.projections: list[FloatProjection] = []
+        self.clocks: dict[str, FloatPopulation] = {}
         self.neurons: dict[tuple[int, float, int, int], _Block] = {}
         self.keep: list[_Block] = []  # blocks whose id() is a key of `neurons` must stay alive
 
@@ -196,7 +198,7 @@ class _Composer:
                 self.graph.timesteps,
                 self.graph.steps,
                 self.graph.ops[0].shape,
-                tuple(self.populations),
+                (*self.clocks.values(), *self.populations),
                 tuple(self.projections),
             )
         )
@@ -211,8 +213,9 @@ class _Composer:
         start = 0
         for block in blocks:
             part = weight if len(blocks) == 1 else weight[:, start : start + block.shape[0]]
-            start += block.shape[0]
-            terms = _convolved(block.direct, op, part, groups) or _convolved(block.terms, op, part, groups)
+            terms = self._convolved(block.direct, op, part, groups, start) or self._convolved(
+                block.terms, op, part, groups, start
+            )
             if terms is None:
                 raise _InexactError(op.inputs[0])
             bias, table = block.bias, block.table
@@ -220,31 +223,40 @@ class _Composer:
                 if op.padding != (0, 0) or op.shuffle != 1:  # the padding is 0, not the bias; phases have other taps
                     raise _InexactError(op.inputs[0])
                 mix = kernels.dense_weight(part, groups).sum(axis=(2, 3))
-                bias, table = mix @ bias, None if table is None else table @ mix.T
+                bias, table = bias @ mix.T, None if table is None else table @ mix.T
+                if op.gains is not None:
+                    if table is not None:
+                        raise LoweringError(
+                            f"{op.name}: its gain differs between timesteps and scales a value that depends on the "
+                            "diffusion step; a bias table is the same at every timestep; put the gain before the "
+                            "conditioning, or a neuron between them"
+                        )
+                    bias = op.gains[:, None] * bias
             else:
                 bias = zero_bias(op.shape)
-            result = _sum(result, _Block(op.shape, terms, terms, bias, table))
+            result = self._sum(result, _Block(op.shape, terms, terms, bias, table))
+            start += block.shape[0]
         return [result]
 
     def _add(self, op: AddOp) -> list[_Block]:
         left, right = (self.values[name] for name in op.inputs)
         if [block.shape for block in left] != [block.shape for block in right]:
             left, right = _resplit(left, right), _resplit(right, left)
-        return [_sum(a, b) for a, b in zip(left, right, strict=True)]
+        return [self._sum(a, b) for a, b in zip(left, right, strict=True)]
 
     def _condition(self, op: ConditionOp) -> list[_Block]:
         start, blocks = 0, []
         for block in self.values[op.inputs[0]]:
             table = op.table[:, start : start + block.shape[0]]
             start += block.shape[0]
-            blocks.append(_sum(block, _Block(block.shape, (), (), zero_bias(block.shape), table)))
+            blocks.append(self._sum(block, _Block(block.shape, (), (), zero_bias(block.shape), table)))
         return blocks
 
     def _upsample(self, op: UpsampleOp) -> list[_Block]:
         blocks = []
         for block in self.values[op.inputs[0]]:
             shape = (block.shape[0], *op.shape[1:])
-            terms, direct = (_upsampled(side, op.factor) for side in (block.terms, block.direct))
+            terms, direct = (self._upsampled(side, op.factor) for side in (block.terms, block.direct))
             if terms is None:
                 raise _InexactError(op.inputs[0])
             blocks.append(replace(block, shape=shape, terms=terms, direct=direct or terms))
@@ -266,12 +278,15 @@ class _Composer:
                     if start == 0 and block.shape == op.shape
                     else f"{op.name}[{start}:{start + block.shape[0]}]"
                 )
+                bias, weight = clock.clocked(name, block.bias)
                 self._population(
                     FloatPopulation(
-                        name, block.shape, block.bias, block.table, (op.threshold, op.du, op.dv), None, op.name, start
+                        name, block.shape, bias, block.table, (op.threshold, op.du, op.dv), None, op.name, start
                     ),
                     block,
                 )
+                if weight is not None:
+                    self._clock(name, block.shape, weight)
                 identity = ((name, _IDENTITY),)
                 self.neurons[key] = _Block(block.shape, identity, identity, zero_bias(block.shape))
             blocks.append(self.neurons[key])
@@ -313,6 +328,60 @@ class _Composer:
                 FloatProjection(name, source, population.name, _materialised(kernel, block.shape[0]))
             )
 
+    def _convolved(self, terms: Terms, conv: ConvOp, weight: FloatArray, groups: int, start: int) -> Terms | None:
+        """``conv`` (its input channels from ``start`` on) applied to every term, or None if that is not exact."""
+        result = []
+        for source, kernel in terms:
+            apply = kernels.after_identity if kernel.weight is None else kernels.after_conv
+            composed = self._once((conv.name, start, kernel), partial(apply, kernel, conv, weight, groups))
+            if composed is None:
+                return None
+            result.append((source, composed))
+        return tuple(result)
+
+    def _upsampled(self, terms: Terms, factor: int) -> Terms | None:
+        result = []
+        for source, kernel in terms:
+            enlarged = self._once((factor, kernel), partial(kernels.then_upsample, kernel, factor))
+            if enlarged is None:
+                return None
+            result.append((source, enlarged))
+        return tuple(result)
+
+    def _sum(self, a: _Block, b: _Block) -> _Block:
+        """Sum of two blocks."""
+        tables = [block.table for block in (a, b) if block.table is not None]
+        table = np.sum(tables, axis=0) if tables else None
+        return _Block(a.shape, self._merged(a.terms, b.terms), self._merged(a.direct, b.direct), a.bias + b.bias, table)
+
+    def _merged(self, a: Terms, b: Terms) -> Terms:
+        """Both lists of terms; kernels from one source become one where their geometry allows it."""
+        terms = list(a)
+        for source, kernel in b:
+            for index, (other, known) in enumerate(terms):
+                if other != source:
+                    continue
+                merged = self._once((known, kernel), partial(kernels.add_kernels, known, kernel))
+                if merged is not None:
+                    terms[index] = (source, merged)
+                    break
+            else:
+                terms.append((source, kernel))
+        return tuple(terms)
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Kernel | None]) -> Kernel | None:
+        """What ``make`` gives; the same object for an equal key (a Kernel is equal to itself only)."""
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
+
+    def _clock(self, name: str, shape: Shape, weight: FloatArray) -> None:
+        """A projection of ``weight`` into population ``name`` from the clock of its resolution."""
+        source = clock.clock_name(*shape[1:])
+        if source not in self.clocks:
+            self.clocks[source] = clock.clock(self.graph.timesteps, *shape[1:])
+        self.projections.append(FloatProjection(f"{source}->{name}", source, name, Kernel(weight)))
+
     def _pruned(self, network: FloatNetwork) -> FloatNetwork:
         """Without populations that no readout hears."""
         needed = {p.name for p in network.populations if p.weights is not None}
@@ -333,50 +402,7 @@ def _materialised(kernel: Kernel, channels: int) -> Kernel:
     if kernel.weight is not None:
         return kernel
     weight = np.repeat(kernels.identity_weight(channels), kernel.upsample**2, axis=0)
-    return Kernel(weight, groups=channels, shuffle=kernel.upsample)
-
-
-def _convolved(terms: Terms, conv: ConvOp, weight: FloatArray, groups: int) -> Terms | None:
-    """``conv`` applied to every term, or None if that is not exact for one of them."""
-    result = []
-    for source, kernel in terms:
-        apply = kernels.after_identity if kernel.weight is None else kernels.after_conv
-        composed = apply(kernel, conv, weight, groups)
-        if composed is None:
-            return None
-        result.append((source, composed))
-    return tuple(result)
-
-
-def _upsampled(terms: Terms, factor: int) -> Terms | None:
-    result = []
-    for source, kernel in terms:
-        enlarged = kernels.then_upsample(kernel, factor)
-        if enlarged is None:
-            return None
-        result.append((source, enlarged))
-    return tuple(result)
-
-
-def _sum(a: _Block, b: _Block) -> _Block:
-    """Sum of two blocks."""
-    tables = [block.table for block in (a, b) if block.table is not None]
-    table = np.sum(tables, axis=0) if tables else None
-    return _Block(a.shape, _merged(a.terms, b.terms), _merged(a.direct, b.direct), a.bias + b.bias, table)
-
-
-def _merged(a: Terms, b: Terms) -> Terms:
-    """Both lists of terms; kernels from one source become one where their geometry allows it."""
-    terms = list(a)
-    for source, kernel in b:
-        for index, (other, known) in enumerate(terms):
-            merged = kernels.add_kernels(known, kernel) if other == source else None
-            if merged is not None:
-                terms[index] = (source, merged)
-                break
-        else:
-            terms.append((source, kernel))
-    return tuple(terms)
+    return Kernel(weight, groups=channels, shuffle=kernel.upsample, gains=kernel.gains)
 
 
 def _resplit(blocks: list[_Block], other: list[_Block]) -> list[_Block]:
@@ -411,4 +437,4 @@ def _channels(block: _Block, low: int, high: int) -> _Block:
 
     table = None if block.table is None else block.table[:, low:high]
     shape = (high - low, *block.shape[1:])
-    return _Block(shape, cut(block.terms), cut(block.direct), block.bias[low:high], table)
+    return _Block(shape, cut(block.terms), cut(block.direct), block.bias[..., low:high], table)

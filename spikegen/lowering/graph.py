@@ -1,7 +1,7 @@
 """The layer graph: a traced model as a list of float operations. The first three passes rewrite it.
 
-Values are named by the operation that makes them. SNN time is implicit: every operation but the neuron and the readout
-is applied to each of the T timesteps alike. Shapes are (C, H, W).
+Values are named by the operation that makes them. SNN time is implicit: every operation but the neuron, the readout
+and what has gains is applied to each of the T timesteps alike. Shapes are (C, H, W).
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class InputOp(Op):
 
 @dataclass(frozen=True, eq=False)
 class ConvOp(Op):
-    """Correlation with ``weight`` float64 [out * shuffle^2, in / groups, kh, kw], a shuffle, ``bias`` float64 [out].
+    """Correlation with ``weight`` float64 [out * shuffle^2, in / groups, kh, kw], a shuffle, gains and a bias.
+
+    ``y[t] = gains[t] conv(x[t]) + bias[t]``: ``gains`` is float64 [T] (None: 1), ``bias`` [T, out], or [out] for the
+    same at every timestep.
 
     The shuffle is that of :func:`torch.nn.functional.pixel_shuffle`: row ``(c * shuffle + i) * shuffle + j`` of the
     weight makes the pixels ``(shuffle * y + i, shuffle * x + j)`` of channel c. ``taps`` bool [shuffle^2, kh, kw] says
@@ -49,6 +52,7 @@ class ConvOp(Op):
     groups: int = 1
     shuffle: int = 1
     taps: npt.NDArray[np.bool_] | None = None
+    gains: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,13 @@ class NormOp(Op):
 
     scale: FloatArray
     shift: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class GainOp(Op):
+    """``gains[t] x[t]``, float64 [T] (TSM)."""
+
+    gains: FloatArray
 
 
 @dataclass(frozen=True, eq=False)

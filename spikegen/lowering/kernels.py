@@ -25,6 +25,7 @@ class Kernel:
         weight: float64 [out * shuffle^2, in / groups, kh, kw]; None for the identity.
         stride, padding, dilation, groups, shuffle: as in :class:`spikegen.program.Conv`.
         upsample: nearest upsampling that follows an identity (1: none).
+        gains: float64 [T], what the messages of each timestep count; None: 1.
     """
 
     weight: FloatArray | None = None
@@ -34,17 +35,20 @@ class Kernel:
     groups: int = 1
     shuffle: int = 1
     upsample: int = 1
+    gains: FloatArray | None = None
 
     @property
     def geometry(self) -> tuple[object, ...]:
         """What two kernels must share to be added tap by tap."""
         size = None if self.weight is None else self.weight.shape
-        return (size, self.stride, self.padding, self.dilation, self.groups, self.shuffle, self.upsample)
+        gains = None if self.gains is None else tuple(self.gains)
+        return (size, self.stride, self.padding, self.dilation, self.groups, self.shuffle, self.upsample, gains)
 
 
 def after_identity(kernel: Kernel, conv: ConvOp, weight: FloatArray, groups: int) -> Kernel | None:
     """``conv`` (with ``weight`` for this source) applied to an identity kernel."""
-    plain = Kernel(weight, conv.stride, conv.padding, conv.dilation, groups, conv.shuffle)
+    gains = _product(kernel.gains, conv.gains)
+    plain = Kernel(weight, conv.stride, conv.padding, conv.dilation, groups, conv.shuffle, gains=gains)
     if kernel.upsample == 1:
         return plain
     return _upsample_then_conv(kernel.upsample, plain)
@@ -61,9 +65,9 @@ def after_conv(kernel: Kernel, conv: ConvOp, weight: FloatArray, groups: int) ->
     mix = dense_weight(weight, groups)[:, :, 0, 0]
     first = dense_weight(kernel.weight, kernel.groups)
     pixels = kernel.shuffle**2
-    split = first.reshape(first.shape[0] // pixels, pixels, *first.shape[1:])
-    mixed = np.einsum("oc,cpikl->opikl", mix, split)
-    return dataclasses.replace(kernel, weight=mixed.reshape(-1, *first.shape[1:]), groups=1)
+    mixed = mix @ first.reshape(first.shape[0] // pixels, -1)  # [out, pixels * in * kh * kw]
+    gains = _product(kernel.gains, conv.gains)
+    return dataclasses.replace(kernel, weight=mixed.reshape(-1, *first.shape[1:]), groups=1, gains=gains)
 
 
 def then_upsample(kernel: Kernel, factor: int) -> Kernel | None:
@@ -114,6 +118,13 @@ def mean_fan_out(kernel: Kernel, target: Shape, source: Shape) -> float:
     return kernel.weight.size * math.prod(target[1:]) / kernel.shuffle**2 / math.prod(source)
 
 
+def _product(first: FloatArray | None, second: FloatArray | None) -> FloatArray | None:
+    """Gains of a path through both."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
+
+
 def _is_pointwise(conv: ConvOp) -> bool:
     return conv.weight.shape[2:] == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0) and conv.shuffle == 1
 
@@ -154,4 +165,4 @@ def _upsample_then_conv(factor: int, conv: Kernel) -> Kernel | None:
                     x = (j + b - conv.padding[1]) // factor + reach[1]
                     small[:, i, j, :, y, x] += weight[:, :, a, b]
     merged = small.reshape(out * factor**2, inputs, *small.shape[4:])
-    return Kernel(merged, (1, 1), (reach[0], reach[1]), (1, 1), conv.groups, factor)
+    return Kernel(merged, (1, 1), (reach[0], reach[1]), (1, 1), conv.groups, factor, gains=conv.gains)

@@ -22,6 +22,7 @@ from spikegen.lowering.graph import (
     ConcatOp,
     ConvOp,
     FloatArray,
+    GainOp,
     InputOp,
     NeuronOp,
     NormOp,
@@ -125,6 +126,10 @@ def _folded_norm(module: nn.BatchNorm2d, call: Call) -> tuple[FloatArray, FloatA
 
 def _batch_norm(module: nn.BatchNorm2d, inputs: Sequence[Op], call: Call) -> Op:
     return NormOp(call.name, (inputs[0].name,), inputs[0].shape, *_folded_norm(module, call))
+
+
+def _gain(module: TemporalGain, inputs: Sequence[Op], call: Call) -> Op:
+    return GainOp(call.name, (inputs[0].name,), inputs[0].shape, _array(module.gains))
 
 
 def _upsample(module: nn.Upsample, inputs: Sequence[Op], call: Call) -> Op:
@@ -237,6 +242,9 @@ LAYERS: dict[Any, Layer] = {
     nn.Conv2d: Layer(_conv2d, "Conv projections (split by source population)"),
     nn.ConvTranspose2d: Layer(_conv_transpose2d, "sub-pixel Conv on the small grid"),
     nn.BatchNorm2d: Layer(_batch_norm, "folded into the convolution before it"),
+    TemporalGain: Layer(
+        _gain, "folded into the convolution before it: payloads of its spikes, and a bias that changes over time"
+    ),
     nn.AvgPool2d: Layer(_average_pool, "depthwise Conv, composed with a 1x1 convolution behind it"),
     nn.Upsample: Layer(_upsample, "nearest, integer factor: sub-pixel Conv on the small grid"),
     nn.Identity: Layer(_same, "nothing"),

@@ -15,6 +15,7 @@ from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import LayerGraph, Shape
 from spikegen.lowering.input_format import InputFormat
+from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.quantize import quantize
 from spikegen.lowering.retime import retime
 from spikegen.lowering.trace import trace
@@ -30,6 +31,7 @@ def lower(
     name: str = "network",
     input_format: InputFormat | None = None,
     on_stage: Callable[[str], None] | None = None,
+    payload_bits: int = PAYLOAD_BITS,
 ) -> Program:
     """Lower ``model(x, t)`` or ``model(x)`` to a valid Program.
 
@@ -42,6 +44,7 @@ def lower(
         name: name of the Program.
         input_format: quantisation of the input.
         on_stage: called with the name of each pass as it starts.
+        payload_bits: the most bits of the gain of a timestep (TSM).
 
     Raises:
         LoweringError: what cannot be lowered, by name.
@@ -59,7 +62,7 @@ def lower(
     stage("compose linear paths")
     network, streams = compose_linear(folded, rates)
     stage("quantise")
-    program = quantize(network, data, input_format or InputFormat(), name, folded.macs())
+    program = quantize(network, data, input_format or InputFormat(), name, folded.macs(), payload_bits)
     stage("retime")
     program = retime(program)
     report = {**program.report, "streams": [dataclasses.asdict(stream) for stream in streams]}

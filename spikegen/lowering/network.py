@@ -19,7 +19,7 @@ class FloatPopulation:
 
     Attributes:
         name, shape: as in the Program.
-        bias: float64 [C], real bias per timestep (0 for a relay).
+        bias: float64 [C], real bias per timestep (0 for a relay); of a readout also [T, C].
         table: float64 [K, C] added at diffusion step k, or None.
         neuron: (threshold, du, dv) of a Lif; None for a relay or readout.
         weights: float64 [T] of a readout; None otherwise.
@@ -66,6 +66,10 @@ class FloatNetwork:
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of every node."""
         return {"input": self.input_shape, **{p.name: p.shape for p in self.populations}}
+
+    def clocks(self) -> frozenset[str]:
+        """Populations that nothing leads into (:mod:`~spikegen.lowering.clock`); their unit of current is 1."""
+        return frozenset(p.name for p in self.populations) - {p.target for p in self.projections}
 
     def operations(self, rates: Mapping[str, float]) -> float:
         """Estimated synaptic operations of one evaluation, plus one update per relay neuron and timestep.

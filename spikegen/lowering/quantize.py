@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from spikegen.errors import LoweringError
 from spikegen.lowering.calibrate import Calibration
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.kernels import dense_weight
-from spikegen.lowering.network import FloatNetwork
-from spikegen.lowering.scale_search import Candidate, ScaleSearch, is_uniform, weight_of
+from spikegen.lowering.network import FloatNetwork, FloatPopulation
+from spikegen.lowering.payloads import PAYLOAD_BITS
+from spikegen.lowering.scale_search import Candidate, ScaleSearch, is_uniform, quantized_population, weight_of
 from spikegen.program import Conditioning, Conv, Input, Lif, Population, Program, Relay
 from spikegen.program.bounds import message_interval
 from spikegen.program.numerics import lif_step
@@ -30,7 +33,12 @@ RELAY_WEIGHTED_MAX = (1 << 7) - 1
 
 
 def quantize(
-    network: FloatNetwork, data: Calibration, input_format: InputFormat, name: str, ann_macs: int = 0
+    network: FloatNetwork,
+    data: Calibration,
+    input_format: InputFormat,
+    name: str,
+    ann_macs: int = 0,
+    payload_bits: int = PAYLOAD_BITS,
 ) -> Program:
     """The integer Program of ``network`` (delays still 0) with a quantisation report.
 
@@ -40,6 +48,7 @@ def quantize(
         input_format: quantisation of the input.
         name: of the Program.
         ann_macs: multiply-accumulates of the dense network of the same shape.
+        payload_bits: the most bits of the gain of a timestep.
 
     Raises:
         LoweringError: a population for which no scale fits.
@@ -55,9 +64,13 @@ def quantize(
     tables: dict[str, npt.NDArray[np.int16]] = {}
     rows: list[dict[str, Any]] = []
     risks: list[str] = []
+    clocks = network.clocks()
     for population in network.populations:
-        search = ScaleSearch(network, population, messages, scales, intervals, relay_floor)
-        best = search.best()
+        if population.name in clocks:
+            best, power = _clock(population, len(data.steps) * network.timesteps), 0.0
+        else:
+            search = ScaleSearch(network, population, messages, scales, intervals, relay_floor, payload_bits)
+            best, power = search.best(), search.power
         populations.append(best.population)
         projections += best.projections
         if best.table is not None:
@@ -69,7 +82,7 @@ def quantize(
         for heard in [node for node in messages if last_reader[node] == population.name]:
             del messages[heard]  # nothing else reads them
         risks += best.risks
-        rows.append(_report_row(best, search.power))
+        rows.append(_report_row(best, power))
     return Program(
         name,
         network.timesteps,
@@ -80,6 +93,16 @@ def quantize(
         ann_macs,
         report={"quantisation": rows, "overflow_risks": risks},
     )
+
+
+def _clock(population: FloatPopulation, frames: int) -> Candidate:
+    """A clock, whose threshold and biases are whole numbers already."""
+    nothing = np.zeros(population.shape[0], dtype=np.int64)
+    built = quantized_population(population, 1.0, population.bias, (nothing, nothing))
+    if built is None:
+        raise LoweringError(f"{population.name}: its threshold or bias does not fit a Lif")
+    current = torch.zeros((frames, *population.shape), dtype=torch.float64)
+    return Candidate(built[0], None, (), (nothing, nothing), 0.0, [], current)
 
 
 def _relay_floor(network: FloatNetwork, port: Input) -> float:
@@ -96,6 +119,8 @@ def _relay_floor(network: FloatNetwork, port: Input) -> float:
             if projection.target == population.name:
                 kernel = projection.kernel
                 weight = np.abs(dense_weight(weight_of(kernel), kernel.groups)).sum(axis=(2, 3))
+                if kernel.gains is not None:
+                    weight = weight * np.abs(kernel.gains).max()
                 total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
         reach[population.name] = total if population.is_relay else np.ones(population.shape[0])
         if population.is_relay:
@@ -139,4 +164,7 @@ def _report_row(best: Candidate, power: float) -> dict[str, Any]:
     }
     if isinstance(node, Lif):
         row["vth"] = node.vth
+    if any(chosen.bits for chosen in best.payloads):
+        row["payload_bits"] = max(chosen.bits for chosen in best.payloads)
+        row["gain_error"] = max(chosen.error for chosen in best.payloads)
     return row

@@ -2,8 +2,8 @@
 
 Candidates for the LSB are tried; each projection takes the smallest exponent whose 8-bit grid holds its weights; the
 LSB with the smallest mean squared error of the current on calibration data wins, among those that interval bounds prove
-free of overflow. The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019, arXiv
-1906.04721, section 4.2).
+free of overflow. Gains per timestep become integer payloads, tried with every number of bits.
+The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from spikegen.errors import LoweringError
 from spikegen.lowering.graph import FloatArray
 from spikegen.lowering.kernels import Kernel
 from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
+from spikegen.lowering.payloads import PAYLOAD_BITS, Payload, choices
 from spikegen.program import Conv, Lif, Population, Readout, Relay
 from spikegen.program.bounds import Interval, population_risks, projection_interval
 from spikegen.program.numerics import (
@@ -56,6 +58,7 @@ class Candidate:
         error: mean squared error of the current, bias correction included.
         risks: what may overflow.
         current: the summed integer current on the calibration data, float64 [N * T, C, H, W].
+        payloads: of the projections.
     """
 
     population: Population
@@ -65,6 +68,7 @@ class Candidate:
     error: float
     risks: list[str]
     current: torch.Tensor
+    payloads: Sequence[Payload] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ class _Proposal:
     projections: tuple[Conv, ...]
     interval: Interval
     proved: bool
+    payloads: Sequence[Payload]
 
 
 class ScaleSearch:
@@ -87,6 +92,7 @@ class ScaleSearch:
         scales: node -> real value of one unit of its messages.
         intervals: node -> bounds of its messages.
         relay_floor: the smallest LSB a relay may have.
+        payload_bits: the most bits of a gain.
     """
 
     def __init__(
@@ -97,20 +103,24 @@ class ScaleSearch:
         scales: Mapping[str, float],
         intervals: Mapping[str, Interval],
         relay_floor: float,
+        payload_bits: int = PAYLOAD_BITS,
     ) -> None:
         self.network, self.population = network, population
         self.incoming = [p for p in network.projections if p.target == population.name]
         self.intervals, self.relay_floor = intervals, relay_floor
         self.inputs = [_folded(messages[p.source]) for p in self.incoming]
-        self.gains = [scales[p.source] for p in self.incoming]
+        self.scales = [scales[p.source] for p in self.incoming]
         self.largest = [
-            gain * float(np.abs(weight_of(p.kernel)).max()) for p, gain in zip(self.incoming, self.gains, strict=True)
+            scale * float(np.abs(weight_of(p.kernel)).max())
+            for p, scale in zip(self.incoming, self.scales, strict=True)
         ]
+        self.payloads = choices([p.kernel.gains for p in self.incoming], payload_bits)
+        self.clocks = network.clocks()
         self.relays = {p.name for p in network.populations if p.is_relay}
         self.wanted = sum(
             (
-                gain * _currents(p.kernel, weight_of(p.kernel), sent.double())
-                for p, gain, sent in zip(self.incoming, self.gains, self.inputs, strict=True)
+                _with_gains(_currents(p.kernel, weight_of(p.kernel), sent.double()).mul_(scale), p.kernel.gains)
+                for p, scale, sent in zip(self.incoming, self.scales, self.inputs, strict=True)
             ),
             start=torch.zeros(()),
         )
@@ -118,7 +128,7 @@ class ScaleSearch:
 
     def best(self) -> Candidate:
         """The candidate with the smallest error among those proved free of overflow, else the coarsest one."""
-        proposals = list(self._proposals())
+        proposals = [proposal for payloads in self.payloads for proposal in self._proposals(payloads)]
         best: Candidate | None = None
         for proposal in [p for p in proposals if p.proved] or proposals[:1]:
             candidate = self._candidate(proposal)
@@ -133,11 +143,15 @@ class ScaleSearch:
             )
         return best
 
-    def _scales(self) -> list[float]:
-        """The LSBs to try, coarsest first."""
-        if not any(self.largest):
+    def _scales(self, largest: Sequence[float]) -> list[float]:
+        """The LSBs to try, coarsest first, where the largest weights of the projections are ``largest``."""
+        if not any(largest):
             raise LoweringError(f"{self.population.name}: all its weights are zero")
-        pairs = [(p, value) for p, value in zip(self.incoming, self.largest, strict=True) if value > 0]
+        pairs = [
+            (p, value)
+            for p, value in zip(self.incoming, largest, strict=True)
+            if value > 0 and p.source not in self.clocks  # a bias takes whatever grid there is
+        ]
         plain = {value for p, value in pairs if is_uniform(p) and (weight_of(p.kernel) >= 0).all()}
         if self.population.weights is not None and plain == {value for _, value in pairs} and len(plain) == 1:
             return list(plain)  # a readout of messages as they are: the weight 1
@@ -160,25 +174,26 @@ class ScaleSearch:
         thresholds = [p.neuron[0] for p in self.network.populations if p.name in readers and p.neuron is not None]
         return thresholds[0] if thresholds else 1.0
 
-    def _proposals(self) -> Iterator[_Proposal]:
+    def _proposals(self, payloads: Sequence[Payload]) -> Iterator[_Proposal]:
         """Every choice of LSB and exponents that fits, coarsest LSB first; equal real weights once."""
         population = self.population
+        largest = [value * chosen.unit for value, chosen in zip(self.largest, payloads, strict=True)]
         seen: set[tuple[float, ...]] = set()
-        for scale in self._scales():
-            lsb = scale
+        for coarse in self._scales(largest):
+            lsb = coarse
             if population.neuron is not None:  # the threshold must be a whole number of units
-                vth = round(population.neuron[0] / lsb)
+                vth = round(population.neuron[0] / coarse)
                 if not 1 <= vth <= VTH_MAX:
                     continue
                 lsb = population.neuron[0] / vth
             for clip in CLIPS:
-                exponents = self._exponents(lsb, clip)
+                exponents = self._exponents(lsb, clip, largest)
                 grid = tuple(lsb * (1 << exponent) for exponent in exponents)
                 if max(exponents) > WEIGHT_EXP_MAX or grid in seen:
                     continue  # a finer LSB with the same real weights only has less room
                 projections = tuple(
-                    _conv(p, weight_of(p.kernel) * (gain / lsb), exponent)
-                    for p, gain, exponent in zip(self.incoming, self.gains, exponents, strict=True)
+                    _conv(p, weight_of(p.kernel) * (scale * chosen.unit / lsb), exponent, chosen)
+                    for p, scale, exponent, chosen in zip(self.incoming, self.scales, exponents, payloads, strict=True)
                 )
                 interval = self._interval(projections)
                 built = quantized_population(population, lsb, population.bias, interval)
@@ -187,14 +202,14 @@ class ScaleSearch:
                 proved = not population_risks(built[0], interval, self.network.timesteps, built[1])
                 if proved:
                     seen.add(grid)
-                yield _Proposal(lsb, projections, interval, proved)
+                yield _Proposal(lsb, projections, interval, proved, payloads)
 
-    def _exponents(self, lsb: float, clip: float) -> list[int]:
+    def _exponents(self, lsb: float, clip: float, largest: Sequence[float]) -> list[int]:
         exponents = []
-        for projection, largest in zip(self.incoming, self.largest, strict=True):
+        for projection, value in zip(self.incoming, largest, strict=True):
             # Loihi's 8-bit weights of mixed sign are even; those of one sign are not.
             smallest = 0 if (weight_of(projection.kernel) >= 0).all() else 1
-            fitting = math.ceil(math.log2(max(clip * largest / (WEIGHT_MAX * lsb), 1e-9)) - 1e-9)
+            fitting = math.ceil(math.log2(max(clip * value / (WEIGHT_MAX * lsb), 1e-9)) - 1e-9)
             exponents.append(max(smallest, fitting))
         return exponents
 
@@ -217,7 +232,7 @@ class ScaleSearch:
         node, table = built
         score = float(error.sub_(torch.from_numpy(correction)[:, None, None]).square_().mean())
         risks = population_risks(node, proposal.interval, self.network.timesteps, table)
-        return Candidate(node, table, proposal.projections, proposal.interval, score, risks, current)
+        return Candidate(node, table, proposal.projections, proposal.interval, score, risks, current, proposal.payloads)
 
     def _current(self, projections: Sequence[Conv]) -> torch.Tensor:
         """The summed integer current of all projections, float64 [N * T, C, H, W], exact."""
@@ -227,16 +242,16 @@ class ScaleSearch:
             reach = float(np.abs(mantissas).sum(axis=(1, 2, 3)).max() * sent.abs().max())
             narrow = sent if reach < _EXACT_FLOAT32 else sent.double()
             current = _currents(projection.kernel, torch.from_numpy(mantissas).to(narrow), narrow)
-            scaled = current.double().mul_(1 << conv.exponent)
+            scaled = _with_gains(current.double().mul_(1 << conv.exponent), conv.gains)
             total = scaled.add_(total)
         return total
 
 
 def is_uniform(projection: FloatProjection) -> bool:
-    """All nonzero weights are equal: the identity, possibly upsampled."""
+    """All nonzero weights are equal at every timestep: the identity, possibly upsampled."""
     weight = weight_of(projection.kernel)
     nonzero = weight[weight != 0]
-    return bool(nonzero.size and (nonzero == nonzero[0]).all())
+    return bool(projection.kernel.gains is None and nonzero.size and (nonzero == nonzero[0]).all())
 
 
 def weight_of(kernel: Kernel) -> FloatArray:
@@ -260,7 +275,15 @@ def _currents(kernel: Kernel, weight: FloatArray | torch.Tensor, messages: torch
     return currents if kernel.shuffle == 1 else functional.pixel_shuffle(currents, kernel.shuffle)
 
 
-def _conv(projection: FloatProjection, units: FloatArray, exponent: int) -> Conv:
+def _with_gains(currents: torch.Tensor, gains: npt.NDArray[Any] | None) -> torch.Tensor:
+    """``currents`` [N * T, ...] times the gain of each timestep, in place; None or empty: as they are."""
+    if gains is not None and gains.size:
+        by_time = currents.unflatten(0, (-1, len(gains)))
+        by_time.mul_(torch.from_numpy(gains.astype(np.float64)).reshape(-1, 1, 1, 1))
+    return currents
+
+
+def _conv(projection: FloatProjection, units: FloatArray, exponent: int, payload: Payload) -> Conv:
     """The projection whose weight is nearest to ``units``, in units of the LSB."""
     k = projection.kernel
     weight = np.clip(np.rint(units / (1 << exponent)), WEIGHT_MIN, WEIGHT_MAX).astype(np.int8)
@@ -275,6 +298,7 @@ def _conv(projection: FloatProjection, units: FloatArray, exponent: int) -> Conv
         k.dilation,
         k.groups,
         k.shuffle,
+        gains=payload.integers,
     )
 
 
