@@ -40,8 +40,7 @@ def scale_thresholds(program: Program, factor: float) -> Program:
         raise ConfigError(f"the threshold scale is {factor}, allowed {1 - _WIDEST}..{1 + _WIDEST}")
     if factor == 1.0:
         return program
-    bounds = current_bounds(program)
-    bits = {lif.name: _bits(program, lif, bounds[lif.name], factor) for lif in _neurons(program)}
+    bits = _all_bits(program, factor)
     finest = {lif.name: lif.vth << bits[lif.name] for lif in _neurons(program)}
     missed = {name: vth for name, vth in finest.items() if not _possible(vth, factor)}
     if missed:
@@ -64,6 +63,12 @@ def scale_thresholds(program: Program, factor: float) -> Program:
     return dataclasses.replace(program, populations=populations, projections=projections, report=report)
 
 
+def nearest_scales(program: Program, factor: float) -> list[float]:
+    """The nearest factors below and above ``factor`` that :func:`scale_thresholds` takes, as far as there are any."""
+    bits = _all_bits(program, factor)
+    return _nearest({lif.name: lif.vth << bits[lif.name] for lif in _neurons(program)}, factor)
+
+
 def guided(pipeline: Pipeline, factor: float) -> Pipeline:
     """``pipeline`` whose denoiser has its thresholds scaled (:func:`scale_thresholds`).
 
@@ -79,6 +84,11 @@ def guided(pipeline: Pipeline, factor: float) -> Pipeline:
 
 def _neurons(program: Program) -> Iterator[Lif]:
     return (p for p in program.populations if isinstance(p, Lif) and program.into(p.name))
+
+
+def _all_bits(program: Program, factor: float) -> dict[str, int]:
+    bounds = current_bounds(program)
+    return {lif.name: _bits(program, lif, bounds[lif.name], factor) for lif in _neurons(program)}
 
 
 def _possible(vth: int, factor: float) -> bool:

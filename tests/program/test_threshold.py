@@ -23,7 +23,7 @@ from spikegen.program import (
     Standalone,
     overflow_risks,
 )
-from spikegen.program.threshold import guided, scale_thresholds
+from spikegen.program.threshold import guided, nearest_scales, scale_thresholds
 from spikegen.simulator import Simulator
 
 SHAPE = (2, 3, 3)
@@ -126,6 +126,7 @@ def test_a_refusal_names_the_population_and_scales_that_are_possible() -> None:
     named = re.findall(r"scales are ([0-9.]+) and ([0-9.]+)", str(caught.value))
     below, above = map(float, named[0])
     assert below < 0.999 < above
+    assert nearest_scales(program, 0.999) == pytest.approx([below, above], abs=1e-9)
     for scale in (below, above):
         scaled = scale_thresholds(program, scale).populations[0]
         assert isinstance(scaled, Lif)
