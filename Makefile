@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench quality paper-size clean
+.PHONY: help setup demo test lint format docs bench quality variants paper-size clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ bench: $(STAMP) ## run the benchmarks
 
 quality: $(STAMP) ## measure the samples: float model, integer Program, real data (minutes)
 	$(BIN)/python benchmarks/quality.py
+
+variants: $(STAMP) ## measure SDDPM, TSM, threshold guidance, FSDDIM, the ANN twin and the solvers (an hour)
+	$(BIN)/python benchmarks/variants.py
 
 paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion at the sizes of the paper (minutes)
 	$(BIN)/python benchmarks/paper_size.py

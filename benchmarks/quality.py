@@ -27,9 +27,9 @@ import scipy.linalg
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from spikegen.diffusion import DDIM, Absorbing, default_solver
+from spikegen.diffusion import Solver, default_solver
 from spikegen.lowering import export_checkpoint
-from spikegen.models import Checkpoint, SpikingUNet, load_checkpoint
+from spikegen.models import Checkpoint, ImageDenoiser, load_checkpoint
 from spikegen.program import Pipeline, TokenDiffusion
 from spikegen.runtime import Session, decode_tokens, encode_images, write_png
 from spikegen.simulator import Simulator
@@ -49,17 +49,17 @@ def frechet_distance(a: FloatArray, b: FloatArray) -> float:
     return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(covariances[0] + covariances[1] - 2 * root))
 
 
-def sample_float(checkpoint: Checkpoint, solver: DDIM | Absorbing, steps: int, images: int, seed: int) -> FloatArray:
+def sample_float(checkpoint: Checkpoint, solver: Solver, steps: int, images: int, seed: int) -> FloatArray:
     """Samples of the float model."""
-    model, config = checkpoint.model, checkpoint.model.config
-    if isinstance(model, SpikingUNet):
-        shape = (config.channels, config.image_size, config.image_size)
+    model = checkpoint.model
+    if isinstance(model, ImageDenoiser):
+        shape = (model.config.channels, model.config.image_size, model.config.image_size)
         return sample_model(model, shape, solver, steps=steps, images=images, seed=seed)
     grid = (model.config.grid, model.config.grid)
     return decode_model(model, sample_tokens(model.denoiser, solver, grid, steps=steps, images=images, seed=seed))
 
 
-def sample_integer(pipeline: Pipeline, solver: DDIM | Absorbing, steps: int, images: int, seed: int) -> FloatArray:
+def sample_integer(pipeline: Pipeline, solver: Solver, steps: int, images: int, seed: int) -> FloatArray:
     """Samples of the integer pipeline on the simulator, with the same randomness."""
     with Simulator(pipeline.network("denoiser")) as target:
         sample = Session(pipeline, target, solver, steps=steps, seed=seed, images=images).run().sample
@@ -75,6 +75,32 @@ def reconstruct_integer(pipeline: Pipeline, images: FloatArray) -> FloatArray:
         tokens = encode_images(pipeline, target, images).tokens
     with Simulator(pipeline.network("decoder")) as target:
         return decode_tokens(pipeline, target, tokens).images
+
+
+def digit_figures() -> Callable[..., Figures]:
+    """``figures(images, reference)``: distance to ``reference``, by default all real digits, and confidence."""
+    digits = load_digits()
+    real = real_digits()
+    svm = SVC(probability=True, random_state=0).fit(real.reshape(len(real), -1), digits.target)
+
+    def figures(images: FloatArray, reference: FloatArray = real) -> Figures:
+        confidence = svm.predict_proba(images.reshape(len(images), -1)).max(axis=1).mean()
+        return {"frechet_distance": frechet_distance(images, reference), "confidence": float(confidence)}
+
+    return figures
+
+
+def real_digits() -> FloatArray:
+    """Scikit-learn's digits as float64 [1797, 1, 8, 8] in [-1, 1]."""
+    images: FloatArray = load_digits().images[:, None] / 8.0 - 1.0
+    return images
+
+
+def real_halves(figures: Callable[..., Figures]) -> Figures:
+    """The floor: one random half of the real digits against the other."""
+    real = real_digits()
+    halves = np.array_split(np.random.default_rng(0).permutation(len(real)), 2)
+    return figures(real[halves[1]], real[halves[0]])
 
 
 def measure(
@@ -113,16 +139,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for a grid of 64 integer samples of each model")
     options = parser.parse_args()
 
-    digits = load_digits()
-    real = digits.images[:, None] / 8.0 - 1.0
-    svm = SVC(probability=True, random_state=0).fit(real.reshape(len(real), -1), digits.target)
-    halves = np.array_split(np.random.default_rng(0).permutation(len(real)), 2)
-
-    def figures(images: FloatArray, reference: FloatArray = real) -> Figures:
-        confidence = svm.predict_proba(images.reshape(len(images), -1)).max(axis=1).mean()
-        return {"frechet_distance": frechet_distance(images, reference), "confidence": float(confidence)}
-
-    rows = {"real half": figures(real[halves[1]], real[halves[0]])}
+    figures = digit_figures()
+    rows = {"real half": real_halves(figures)}
     for name in options.checkpoints:
         rows |= measure(name, options.n, options.seed, figures, options.pictures)
 

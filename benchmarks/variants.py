@@ -1,0 +1,213 @@
+"""Quality of the variants of the digits U-Net, float and integer, and of the solvers.
+
+Run `python benchmarks/variants.py` (or `make variants`). What the run folder does not hold yet is made first: the
+networks are trained, fine-tuned, exported and tuned on the integer grid, which takes hours on two cores and goes on
+where it was interrupted; the repository holds them. Then each network makes samples:
+
+* `sddpm`: the U-Net of SDDPM (arXiv 2306.17046), IF neurons, residual stream, the paper's tail on the host;
+* `tsm`: the same, fine-tuned with a gain per SNN step (SDM, arXiv 2408.16467);
+* `fsddim`: spikes only (in the style of FSDDIM, arXiv 2312.01742), as wide as makes its synapses as many;
+* `ann`: the ANN twin of `sddpm`, Swish in place of the neurons.
+
+`+ TG` is threshold guidance: all thresholds times 0.997, or, where the integer thresholds are too coarse for that,
+times the nearest scale below that they can express. `float` is the trained network, `integer` its export, `tuned` the
+export after quantisation-aware fine-tuning. The figures are those of `quality.py`; synaptic operations are counted, per
+evaluation. Nothing is chosen by these figures: steps, factor and seed are fixed in advance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from quality import Figures, FloatArray, digit_figures, real_digits, real_halves, sample_float
+
+from spikegen.diffusion import default_solver, make_solver
+from spikegen.errors import ConfigError
+from spikegen.lowering import export_checkpoint
+from spikegen.models import Checkpoint, HardResetNeuron, load_checkpoint
+from spikegen.models.checkpoint import WEIGHTS_FILE
+from spikegen.program import Pipeline, load, save
+from spikegen.program.threshold import guided, nearest_scales
+from spikegen.runtime import Session, write_png
+from spikegen.runtime.statistics import NoisePower, with_noise_power
+from spikegen.simulator import Simulator
+from spikegen.training import RECIPES, Progress, Trainer, fine_tuning, tune
+
+TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "ANN twin"}
+GUIDED = ("sddpm", "tsm")
+GUIDANCE = 0.997
+STEPS = 20
+SOLVERS = (
+    *(("ddpm", steps) for steps in (10, 20, 50)),
+    *(("ddim", steps) for steps in (10, 20, 50)),
+    *(("analytic", steps) for steps in (10, 20, 50)),
+    *(("dpm-solver++", steps) for steps in (10, 20)),
+)
+STATISTICS_IMAGES, STATISTICS_EVERY = 64, 20
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One network: its name, the checkpoint, and its pipelines after export and after tuning (None for an ANN)."""
+
+    name: str
+    checkpoint: Checkpoint
+    integer: Pipeline | None
+    tuned: Pipeline | None
+
+
+def trained(runs: Path, name: str) -> Checkpoint:
+    """The checkpoint of ``name``, trained if the folder does not hold it."""
+    folder = runs / name
+    if not (folder / WEIGHTS_FILE).exists():
+        start = trained(runs, "sddpm") if name == "tsm" else None
+        recipe = RECIPES[f"digits-{name}"] if start is None else fine_tuning(start, tsm=True)
+        Trainer(recipe, folder, start).run(on_progress=progress(f"training {name}"))
+    return load_checkpoint(folder)
+
+
+def progress(what: str) -> Callable[[Progress], None]:
+    """Prints every hundredth iteration."""
+
+    def show(done: Progress) -> None:
+        if done.iteration % 100 == 0:
+            print(f"{what}: iteration {done.iteration} of {done.iterations}, loss {done.loss:.4f}", flush=True)
+
+    return show
+
+
+def variants(runs: Path) -> Iterator[Variant]:
+    """All networks, made as far as they are missing."""
+    for name in TITLES:
+        checkpoint = trained(runs, name)
+        if name == "ann":
+            yield Variant(name, checkpoint, None, None)
+            continue
+        exported = runs / f"{name}.h5"
+        if not exported.exists():
+            save(export_checkpoint(runs / name), exported)
+        tuned = runs / f"{name}-tuned.h5"
+        if not tuned.exists():
+            save(tune(load(exported), runs / f"{name}-tuning", on_progress=progress(f"tuning {name}")), tuned)
+        yield Variant(name, checkpoint, load(exported), load(tuned))
+
+
+def guided_float(checkpoint: Checkpoint, factor: float) -> Checkpoint:
+    """``checkpoint`` with the threshold of every neuron times ``factor``."""
+    model = copy.deepcopy(checkpoint.model)
+    for module in model.modules():
+        if isinstance(module, HardResetNeuron):
+            module.threshold *= factor
+    return dataclasses.replace(checkpoint, model=model)
+
+
+def possible_scale(pipeline: Pipeline) -> float:
+    """:data:`GUIDANCE`, or the nearest scale below it that the thresholds can express."""
+    try:
+        guided(pipeline, GUIDANCE)
+    except ConfigError:
+        return min(nearest_scales(pipeline.network("denoiser"), GUIDANCE))
+    return GUIDANCE
+
+
+class Bench:
+    """Samples of one seed and number, and their figures; what is measured already is read from the run folder."""
+
+    def __init__(self, runs: Path, images: int, seed: int) -> None:
+        self.runs, self.images, self.seed = runs, images, seed
+        self.figures = digit_figures()
+
+    def row(self, key: str, model: Checkpoint | Pipeline, solver: str, steps: int) -> Figures:
+        """Figures of samples of ``model``, with its synaptic operations per evaluation if it is a pipeline."""
+        path = self.runs / "figures" / f"{key}-{solver}-{steps}-{self.images}-{self.seed}.json"
+        if path.exists():
+            found: Figures = json.loads(path.read_text())
+            return found
+        started = time.monotonic()
+        if isinstance(model, Checkpoint):
+            chosen = make_solver(solver, model.beta_schedule, model.model.config.diffusion_steps)
+            images = sample_float(model, chosen, steps, self.images, self.seed)
+            result = self.figures(images)
+        else:
+            images, operations = self._integer(model, solver, steps)
+            result = {**self.figures(images), "operations": operations}
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(result))
+        write_png(path.with_suffix(".png"), images[:64])
+        print(f"{path.stem}: {result} ({time.monotonic() - started:.0f} s)", flush=True)
+        return result
+
+    def _integer(self, pipeline: Pipeline, solver: str, steps: int) -> tuple[FloatArray, float]:
+        program = pipeline.network("denoiser")
+        chosen = default_solver(pipeline, solver)
+        with Simulator(program) as target:
+            result = Session(pipeline, target, chosen, steps=steps, seed=self.seed, images=self.images).run()
+        operations = sum(sum(counts.effective.values()) for _, counts in result.counts)
+        return np.asarray(result.sample), operations / (steps * self.images)
+
+
+def quality_rows(bench: Bench, variant: Variant) -> Iterator[tuple[str, Figures]]:
+    """Rows of one network: float, integer and tuned, without and with threshold guidance."""
+    title, name = TITLES[variant.name], variant.name
+    models = {"float": variant.checkpoint, "integer": variant.integer, "tuned": variant.tuned}
+    for kind, model in models.items():
+        if model is None:
+            continue
+        yield f"{title}, {kind}", bench.row(f"{name}-{kind}", model, "ddim", STEPS)
+        if name not in GUIDED:
+            continue
+        factor = possible_scale(model) if isinstance(model, Pipeline) else GUIDANCE
+        scaled = guided(model, factor) if isinstance(model, Pipeline) else guided_float(model, factor)
+        yield f"{title} + TG {factor:.4f}, {kind}", bench.row(f"{name}-guided-{kind}", scaled, "ddim", STEPS)
+
+
+def with_statistics(runs: Path, pipeline: Pipeline, seed: int) -> Pipeline:
+    """``pipeline`` with the measured power of its predicted noise, for the solver analytic."""
+    chosen = np.random.default_rng(seed).permutation(len(real_digits()))[:STATISTICS_IMAGES]
+    with Simulator(pipeline.network("denoiser")) as target:
+        state = runs / f"{pipeline.name}-statistics.json"
+        power = NoisePower(
+            pipeline, target, real_digits()[chosen], every=STATISTICS_EVERY, seed=seed, state_file=state
+        ).run()
+    return with_noise_power(pipeline, power, f"{STATISTICS_IMAGES} images at every {STATISTICS_EVERY}th step")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    runs = Path(__file__).parent / "runs"
+    parser.add_argument("--runs", type=Path, default=runs, help="folder of networks and figures (%(default)s)")
+    parser.add_argument("--solvers-of", default="sddpm", choices=[name for name in TITLES if name != "ann"])
+    parser.add_argument("-n", type=int, default=1000, help="samples per row")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+
+    bench = Bench(options.runs, options.n, options.seed)
+    rows = {"real half": real_halves(bench.figures)}
+    for variant in variants(options.runs):
+        rows |= quality_rows(bench, variant)
+        if variant.name == options.solvers_of and variant.tuned is not None:
+            solved = with_statistics(options.runs, variant.tuned, options.seed)
+            for solver, steps in SOLVERS:
+                title = f"{TITLES[variant.name]}, tuned, {solver} {steps}"
+                rows[title] = bench.row(f"{variant.name}-tuned", solved, solver, steps)
+
+    print(f"{options.n} samples, seed {options.seed}, DDIM with {STEPS} steps where nothing else is said")
+    print(f"{'':<36}{'Frechet distance':>18}{'SVM confidence':>18}{'synaptic operations':>22}")
+    for name, row in rows.items():
+        operations = f"{row['operations']:,.0f}" if "operations" in row else ""
+        print(f"{name:<36}{row['frechet_distance']:>18.3f}{row['confidence']:>18.3f}{operations:>22}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
