@@ -197,7 +197,9 @@ def test_damaged_idx_files_are_one_error(damage: Callable[[bytes], bytes], tmp_p
 
 def test_without_torchvision_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ConfigError, match=r"^the data set mnist is read by torchvision .*pip install 'spikegen\[torch\]'"):
+    with pytest.raises(
+        ConfigError, match=r"^the data set mnist is read by torchvision .*pip install 'spikegen\[torch\]'"
+    ):
         load_images("mnist", tmp_path)
     assert len(load_images("digits")) == 1797
     assert len(load_images("noise:3x4x4")) == 1024
@@ -233,7 +235,9 @@ def test_training_mirrors_half_of_the_images_of_a_set_that_flips() -> None:
     # which images are drawn does not depend on it, and a set that does not flip draws nothing more
     drawn = torch.randint(6, (400,), generator=torch.Generator().manual_seed(0)).numpy()
     np.testing.assert_array_equal(plain._images(upright, torch.Generator().manual_seed(0)).numpy(), known[drawn])
-    np.testing.assert_array_equal(np.where(np.array(turned)[:, None, None, None], batch[..., ::-1], batch), known[drawn])
+    np.testing.assert_array_equal(
+        np.where(np.array(turned)[:, None, None, None], batch[..., ::-1], batch), known[drawn]
+    )
     generator, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     plain._images(upright, generator)
     torch.randint(6, (400,), generator=other)
