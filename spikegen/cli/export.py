@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Largest magnitude of a noised image; what is larger is clipped.",
 )
+@click.option(
+    "--payload-bits",
+    type=click.IntRange(1, 16),
+    default=4,
+    show_default=True,
+    help="Most bits of the gain of a timestep (a model with TSM); fewer are used where they leave a smaller error.",
+)
 @threshold_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of calibration data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -41,6 +48,7 @@ def export(
     output: Path,
     input_bits: int,
     input_range: float,
+    payload_bits: int,
     threshold_scale: float,
     seed: int,
     as_json: bool,
@@ -68,6 +76,7 @@ def export(
             lambda stage: say(f"exporting {checkpoint}: {stage}"),
             input_bits=input_bits,
             noisy_range=input_range,
+            payload_bits=payload_bits,
         )
         pipeline = guided(pipeline, threshold_scale)
         save(pipeline, output)

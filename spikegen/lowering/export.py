@@ -12,6 +12,7 @@ import torch
 from spikegen import __version__
 from spikegen.lowering.lower import lower
 from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, held_out, network_parts
+from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.models import Checkpoint, ImageDenoiser, load_checkpoint
 from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.program import ImageDiffusion, Pipeline, TokenDiffusion
@@ -28,6 +29,7 @@ def export_checkpoint(
     *,
     input_bits: int = INPUT_BITS,
     noisy_range: float = NOISY_RANGE,
+    payload_bits: int = PAYLOAD_BITS,
 ) -> Pipeline:
     """The pipeline of a checkpoint (a shipped name or a folder), calibrated on the data set it was trained on.
 
@@ -37,13 +39,16 @@ def export_checkpoint(
         on_stage: called with the name of each step as it starts.
         input_bits: magnitude bits of real-valued inputs (images, code vectors).
         noisy_range: largest magnitude of a noised image; what is larger is clipped.
+        payload_bits: the most bits of the gain of a timestep (TSM).
 
     Raises:
         CheckpointError, LoweringError: what is wrong with the checkpoint, or cannot be lowered.
     """
     checkpoint = load_checkpoint(source)
     name = os.path.basename(os.path.normpath(str(source)))
-    return export_model(checkpoint, name, seed, on_stage, input_bits=input_bits, noisy_range=noisy_range)
+    return export_model(
+        checkpoint, name, seed, on_stage, input_bits=input_bits, noisy_range=noisy_range, payload_bits=payload_bits
+    )
 
 
 def export_model(
@@ -54,6 +59,7 @@ def export_model(
     *,
     input_bits: int = INPUT_BITS,
     noisy_range: float = NOISY_RANGE,
+    payload_bits: int = PAYLOAD_BITS,
 ) -> Pipeline:
     """The same for a checkpoint in memory."""
     stage = on_stage or (lambda _: None)
@@ -70,6 +76,7 @@ def export_model(
             role,
             part.input_format,
             lambda found, role=role: stage(f"{role}: {found}"),  # type: ignore[misc]
+            payload_bits,
         )
         for role, part in parts.items()
     }
