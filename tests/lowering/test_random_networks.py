@@ -135,6 +135,6 @@ def _random_networks(kinds: list[str], readout: TemporalReadout, seed: int) -> N
 
 def _read(program: Program, currents: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     (readout,) = program.readouts()
-    values = currents * readout.scale + readout.bias[:, None, None]
+    values = currents * readout.scale + readout.bias[:, :, None, None]
     result: npt.NDArray[np.float64] = np.einsum("ntchw,t->nchw", values, readout.weights)
     return result
