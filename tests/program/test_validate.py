@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spikegen.errors import ProgramError
-from spikegen.program import Conditioning, Input, Program, Readout, validate
+from spikegen.program import Conditioning, Input, Program, Readout, SwishTail, validate
 from tests.program.examples import changed, every_primitive
 
 
@@ -108,8 +108,46 @@ LIMITS: list[tuple[str, str, list[Any], list[tuple[Any, str]]]] = [
     (
         "out",
         "bias",
-        [[-1e9]],
-        [(value, "out: bias must be 1 finite numbers, one per channel") for value in ([], [math.nan], [1.0, 1.0])],
+        [[-1e9], [[0.0], [1.0]]],
+        [
+            (value, "out: bias must be (2, 1) finite numbers, one per timestep and channel")
+            for value in ([], [math.nan], [1.0, 1.0], [[0.0]], [[0.0], [math.inf]], [[0.0, 1.0]], [[[0.0]], [[1.0]]])
+        ],
+    ),
+    (
+        "in>r",  # messages of 4 bits
+        "gains",
+        [[], [0, 0], [1, -1], [559240, -559240]],
+        [
+            ([1], "in>r: gains must be 2 integers, one per timestep, or none"),
+            ([[1, 1]], "in>r: gains must be 2 integers, one per timestep, or none"),
+            (np.zeros((0, 2)), "in>r: gains must be 2 integers, one per timestep, or none"),
+            (
+                [0, -559241],
+                "in>r: messages of 4 bits times gains up to 559241 need 24 bits, a payload has 23; "
+                "use smaller gains and larger weights, or fewer bits",
+            ),
+            ([1 << 23, 0], "in>r: the gains reach a magnitude of 8388608, limit is 8388607"),
+            ([-(1 << 31), 0], "in>r: the gains reach a magnitude of 2147483648, limit is 8388607"),
+        ],
+    ),
+    (
+        "a>r",  # binary spikes
+        "gains",
+        [[0, 0], [8388607, -8388607]],
+        [([0, 8388608], "a>r: the gains reach a magnitude of 8388608, limit is 8388607")],
+    ),
+    (
+        "r>out",  # messages of 23 bits
+        "gains",
+        [[0, 0], [1, -1]],
+        [
+            (
+                [0, 2],
+                "r>out: messages of 23 bits times gains up to 2 need 24 bits, a payload has 23; "
+                "use smaller gains and larger weights, or fewer bits",
+            )
+        ],
     ),
     (
         "in>a",
@@ -217,7 +255,7 @@ def test_bias_mantissas(mantissas: list[int], bad: list[int]) -> None:
 def test_timesteps(steps: int, good: bool) -> None:
     program = dataclasses.replace(every_primitive(), timesteps=steps)
     for readout in program.readouts():
-        program = changed(program, readout.name, weights=np.ones(steps))
+        program = changed(program, readout.name, weights=np.ones(steps), bias=np.zeros(readout.shape[0]))
     assert problems(program) == ([] if good else [f"program: timesteps is {steps}, allowed 1..1024"])
 
 
@@ -245,7 +283,7 @@ def test_shapes(shape: tuple[int, ...]) -> None:
         ("in>r", {"source": "out"}, "in>r: out does not come before r (a cycle)"),
         ("in>r", {"target": "in"}, "in>r: in is the input, nothing leads into it"),
         ("in>r", {"name": "a>r"}, "a>r: two projections have this name"),
-        ("r>out", {"source": "in", "target": "y"}, "out: no projection leads into it"),
+        ("r>out", {"source": "in", "target": "y"}, "out: no projection leads into it; only a Lif can do without"),
     ],
 )
 def test_graph_rules(name: str, changes: dict[str, str], message: str) -> None:
@@ -270,6 +308,84 @@ def test_there_is_a_readout() -> None:
 def test_a_readout_ends_the_path() -> None:
     program = changed(every_primitive(), "a>y", source="out", weight=weight(36, 1, 1, 1), shuffle=6)
     assert problems(program) == ["out: a readout has no outgoing projection"]
+
+
+def test_a_relay_has_an_input_and_a_lif_may_have_none() -> None:
+    program = every_primitive()
+    clock = dataclasses.replace(program.populations[0], name="clock")
+    assert problems(dataclasses.replace(program, populations=(clock, *program.populations))) == []
+    relay = dataclasses.replace(program.populations[1], name="alone")
+    message = "alone: no projection leads into it; only a Lif can do without"
+    assert problems(dataclasses.replace(program, populations=(relay, *program.populations))) == [message]
+
+
+def test_a_gain_on_messages_of_undefined_bits() -> None:
+    """The node is named; nothing is computed from its bits."""
+    program = changed(changed(every_primitive(), "in>r", gains=[1, 1]), "in", bits=10**9)
+    assert problems(program) == ["in: bits is 1000000000, allowed 0..23"]
+
+
+def tail(**changes: Any) -> SwishTail:
+    """What fits the readout ``y`` of 1 channel, with 2 output channels, changed."""
+    fields: dict[str, Any] = {
+        "norm_scale": np.ones(1),
+        "norm_shift": np.zeros(1),
+        "weight": np.ones((2, 1, 3, 31)),
+        "bias": np.zeros(2),
+        "gains": np.ones(2),
+        "mix_weight": np.ones((2, 2, 1, 5)),
+        "mix_bias": np.zeros(2),
+    }
+    return SwishTail(**fields | changes)
+
+
+SIZES = "height, width) with odd height and width up to 31"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        ({"norm_scale": np.ones(2)}, "norm_scale has shape (2,), it must be (1,)"),
+        ({"norm_shift": np.ones((1, 1))}, "norm_shift has shape (1, 1), it must be (1,)"),
+        ({"weight": np.ones((2, 2, 3, 3))}, f"weight has shape (2, 2, 3, 3), it must be (2, 1, {SIZES}"),
+        ({"weight": np.ones((3, 1, 3, 3))}, f"weight has shape (3, 1, 3, 3), it must be (2, 1, {SIZES}"),
+        ({"weight": np.ones((2, 1, 2, 3))}, f"weight has shape (2, 1, 2, 3), it must be (2, 1, {SIZES}"),
+        ({"weight": np.ones((2, 1, 3, 0))}, f"weight has shape (2, 1, 3, 0), it must be (2, 1, {SIZES}"),
+        ({"weight": np.ones((2, 1, 33, 1))}, f"weight has shape (2, 1, 33, 1), it must be (2, 1, {SIZES}"),
+        ({"weight": np.ones((2, 1))}, f"weight has shape (2, 1), it must be (2, 1, {SIZES}"),
+        ({"mix_weight": np.ones((2, 1, 1, 1))}, f"mix_weight has shape (2, 1, 1, 1), it must be (2, 2, {SIZES}"),
+        ({"gains": np.ones(3)}, "gains has shape (3,), it must be (2,)"),
+        ({"gains": np.ones(0)}, "gains has shape (0,), it must be (2,)"),
+        ({"mix_bias": np.ones(1)}, "mix_bias has shape (1,), it must be (2,)"),
+        (
+            {"bias": np.zeros(0)},
+            "bias has shape (0,), it must be one number for each of at least 1 output channels, "
+            "at most 67108864 outputs",
+        ),
+        (
+            {"bias": np.zeros((2, 1))},
+            "bias has shape (2, 1), it must be one number for each of at least 1 output channels, "
+            "at most 67108864 outputs",
+        ),
+        (
+            {"bias": np.zeros(67108864 // 36 + 1)},
+            "bias has shape (1864136,), it must be one number for each of at least 1 output channels, "
+            "at most 67108864 outputs",
+        ),
+        *(
+            (
+                {field.name: np.full_like(getattr(tail(), field.name), value)},
+                f"{field.name} holds numbers that are not finite",
+            )
+            for field in dataclasses.fields(SwishTail)
+            for value in (math.nan, -math.inf)
+        ),
+    ],
+)
+def test_tails(changes: dict[str, Any], message: str | None) -> None:
+    found = problems(changed(every_primitive(), "y", tail=tail(**changes)))
+    assert found == ([] if message is None else [f"y: tail: {message}"])
 
 
 @pytest.mark.parametrize(

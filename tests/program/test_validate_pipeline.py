@@ -18,6 +18,7 @@ from spikegen.program import (
     Pipeline,
     Program,
     Standalone,
+    SwishTail,
     TokenDiffusion,
     validate_pipeline,
 )
@@ -98,6 +99,42 @@ def test_the_noise_has_the_shape_of_the_image() -> None:
     assert problems(pipeline) == ["denoiser: out is (2, 4, 6), it must be (1, 4, 6) as its input"]
     pipeline = dataclasses.replace(image_diffusion(), networks={"denoiser": every_primitive()})
     assert problems(pipeline) == ["denoiser: it has 2 readouts, it must have one"]
+
+
+def test_the_noise_is_the_output_of_the_tail() -> None:
+    """A readout of 2 channels whose tail makes the one of the image."""
+    denoiser = pointwise("unet", Input("image", (1, 4, 6), 8, 1 / 64), 2)
+    ones = np.ones((1, 2, 1, 1))
+    layers = SwishTail(np.ones(2), np.zeros(2), ones, np.zeros(1), np.ones(2), np.ones((1, 1, 1, 1)), np.zeros(1))
+    pipeline = dataclasses.replace(image_diffusion(), networks={"denoiser": changed(denoiser, "out", tail=layers)})
+    assert problems(pipeline) == []
+    layers = dataclasses.replace(
+        layers, weight=np.ones((2, 2, 1, 1)), bias=np.zeros(2), mix_weight=np.ones((2, 2, 1, 1)), mix_bias=np.zeros(2)
+    )
+    pipeline = dataclasses.replace(image_diffusion(), networks={"denoiser": changed(denoiser, "out", tail=layers)})
+    assert problems(pipeline) == ["denoiser: out is (2, 4, 6), it must be (1, 4, 6) as its input"]
+
+
+@pytest.mark.parametrize(
+    ("power", "message"),
+    [
+        ([], None),
+        ([0.0, 0.5, 1e300], None),
+        ([1.0], "host: noise_power has shape (1,), it must be (3,) as the denoiser has 3 conditioning steps, or empty"),
+        (
+            [[1.0, 1.0, 1.0]],
+            "host: noise_power has shape (1, 3), it must be (3,) as the denoiser has 3 conditioning steps, or empty",
+        ),
+        ([1.0, -1e-9, 1.0], "host: noise_power must be finite numbers, none of them negative"),
+        ([1.0, math.nan, 1.0], "host: noise_power must be finite numbers, none of them negative"),
+        ([1.0, math.inf, 1.0], "host: noise_power must be finite numbers, none of them negative"),
+    ],
+)
+def test_powers_of_the_noise(power: Any, message: str | None) -> None:
+    pipeline = with_network(
+        image_diffusion(), "denoiser", lambda p: dataclasses.replace(p, conditioning=Conditioning(3))
+    )
+    assert problems(with_host(pipeline, noise_power=power)) == ([] if message is None else [message])
 
 
 # --- diffusion of tokens: codebook (5, 3), T_d 7, grid (2, 3), images (1, 4, 6)
