@@ -76,8 +76,9 @@ def _common_divisors(a: int, b: int) -> list[int]:
 class _Builder:
     """Grows one Program; ``rms`` is a guess of each node's typical message, from which thresholds are chosen."""
 
-    def __init__(self, draw: st.DrawFn, *, max_size: int, min_exponent: int) -> None:
+    def __init__(self, draw: st.DrawFn, *, timesteps: int, max_size: int, min_exponent: int, gains: bool) -> None:
         self.draw = draw
+        self.timesteps, self.gains = timesteps, gains
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="weights"))
         self.max_size, self.min_exponent = max_size, min_exponent
         self.input = self._input(st.integers(2, min(6, max_size)))
@@ -121,6 +122,10 @@ class _Builder:
         return weight.astype(np.int8)
 
     def _add(self, projection: Projection) -> None:
+        if self.gains and self.draw(st.integers(0, 3), label="gains") == 3:
+            largest = self.draw(st.sampled_from((1, 3, 100)))
+            gains = self.rng.integers(-largest, largest + 1, self.timesteps)
+            projection = dataclasses.replace(projection, gains=gains)
         self.projections.append(projection)
 
     def conv(self, source: Node, target: str, shape: Shape, axes: tuple[Axis, Axis], shuffle: int) -> None:
@@ -190,12 +195,23 @@ class _Builder:
         square = 0.0
         for p in self.projections:
             if p.target == target:
-                weights = p.weight.astype(float) * (1 << p.exponent) * self.rms[p.source]
+                gain = math.sqrt(np.square(p.gains.astype(float)).mean()) if p.gains.size else 1.0
+                weights = p.weight.astype(float) * (1 << p.exponent) * gain * self.rms[p.source]
                 fan_in = weights[0].size
                 square += float(np.square(weights).mean()) * fan_in
         return math.sqrt(square) + 1.0
 
-    def population(self, kind: str, timesteps: int, steps: int) -> npt.NDArray[np.int64] | None:
+    def clock(self) -> None:
+        """A Lif that hears nothing and fires from its bias alone."""
+        draw, size = self.draw, st.integers(1, min(6, self.max_size))
+        shape = (draw(st.integers(1, 3)), draw(size), draw(size))
+        bias_exp, dv = draw(st.integers(0, 7)), draw(st.sampled_from((0, 128, 4095)))
+        bias = self.rng.integers(-100, 4000, shape[0])
+        vth = (int(bias.max()) << bias_exp) * draw(st.integers(0, self.timesteps)) // 64
+        name = f"p{len(self.populations)}"
+        self._append(Lif(name, shape, max(0, min(vth, VTH_MAX)), 4095, dv, bias.astype(np.int16), bias_exp), 0.6)
+
+    def population(self, kind: str, steps: int) -> npt.NDArray[np.int64] | None:
         """One more population with its projections; the conditioning table of a Lif, or None."""
         draw, name = self.draw, f"p{len(self.populations)}"
         shape = self.first_projection(self.source(last=draw(st.booleans(), label="last")), name)
@@ -219,7 +235,8 @@ class _Builder:
         elif kind == "relay":
             self._append(Relay(name, shape, GRADED_BITS_MAX, 2.0**-6), typical)
         else:
-            self._append(Readout(name, shape, 0.8 ** np.arange(timesteps)[::-1], self.rng.normal(size=shape[0])), 0.0)
+            weights, biases = 0.8 ** np.arange(self.timesteps)[::-1], self.rng.normal(size=(self.timesteps, shape[0]))
+            self._append(Readout(name, shape, weights, biases), 0.0)
         return table
 
     def _append(self, population: Population, rms: float) -> None:
@@ -249,15 +266,18 @@ def _weaker(program: Program, name: str, min_exponent: int) -> Program:
 
 
 def _without_risks(program: Program, min_exponent: int) -> Program:
-    while risks := overflow_risks(program):
-        program = _weaker(program, risks[0].split(":")[0], min_exponent)
-    return program
+    while True:
+        risky = [line.split(":")[0] for line in overflow_risks(program)]
+        risky += [p.name for p in program.populations if _long_payload(program, p.name)]
+        if not risky:
+            return program
+        program = _weaker(program, risky[0], min_exponent)
 
 
 def _with_risks(program: Program, min_exponent: int) -> Program:
     """Currents as large as the documented range of ``lif_step`` allows; relays and readouts within their widths."""
     for population in program.populations:
-        if isinstance(population, Lif):
+        if isinstance(population, Lif) and program.into(population.name):
             grown = program
             while _largest(grown, population.name) < CURRENT_LIMIT and all(
                 p.exponent < 15 for p in grown.into(population.name)
@@ -284,7 +304,16 @@ def _largest(program: Program, name: str) -> int:
 
 def _unfit(program: Program, name: str) -> bool:
     limit = CURRENT_LIMIT if isinstance(program.nodes[name], Lif) else 1 << GRADED_BITS_MAX
-    return _largest(program, name) >= limit
+    return _largest(program, name) >= limit or _long_payload(program, name)
+
+
+def _long_payload(program: Program, name: str) -> bool:
+    """Whether messages of ``name`` times a gain have more bits than a payload holds."""
+    scaled = [p for p in program.out_of(name) if p.gains.size]
+    if not scaled or not isinstance(program.nodes[name], Relay):
+        return False
+    tight = _tight_relays(program)
+    return any(tight.payload_bits(p) > GRADED_BITS_MAX for p in scaled)
 
 
 def _tight_relays(program: Program) -> Program:
@@ -305,6 +334,8 @@ def programs(
     max_size: int = 8,
     min_exponent: int = 1,
     overflow: bool = False,
+    gains: bool = True,
+    clocks: bool = True,
 ) -> Program:
     """A small valid Program that went through ``retime``.
 
@@ -315,14 +346,19 @@ def programs(
         min_exponent: smallest weight exponent (1 is Loihi's mixed-sign grid).
         overflow: False makes Programs without ``overflow_risks``. True makes leaky accumulators with currents as large
             as allowed, so that most have a current that wraps or a membrane that clips for large frames.
+        gains: whether about a quarter of the projections have gains, of either sign, some of them 0.
+        clocks: whether there may be Lif populations that hear nothing.
     """
     steps, count = draw(st.integers(1, 3), label="steps"), draw(st.integers(2, max_populations), label="populations")
     length = draw(st.sampled_from(tuple(timesteps)), label="T")
-    builder = _Builder(draw, max_size=max_size, min_exponent=min_exponent)
+    builder = _Builder(draw, timesteps=length, max_size=max_size, min_exponent=min_exponent, gains=gains)
     tables = {}
     for index in range(count):
         usual = ("lif", "lif", "lif", "relay", "readout") if index else ("lif", "lif", "relay")
-        table = builder.population("readout" if index == count - 1 else draw(st.sampled_from(usual)), length, steps)
+        if clocks and 0 < index < count - 1 and draw(st.integers(0, 7), label="clock") == 7:
+            builder.clock()
+            continue
+        table = builder.population("readout" if index == count - 1 else draw(st.sampled_from(usual)), steps)
         if table is not None:
             tables[builder.populations[-1].name] = table.astype(np.int16)
     populations = tuple(builder.populations)

@@ -55,14 +55,18 @@ def assert_same_evaluation(a: Evaluation, b: Evaluation) -> None:
 
 
 # How often the examples did what makes them worth testing.
-SEEN = {"programs": 0, "neurons": 0, "firing": 0, "wraps": 0, "clips": 0}
+SEEN = {"programs": 0, "neurons": 0, "firing": 0, "wraps": 0, "clips": 0, "gains": 0, "graded": 0, "clocks": 0}
 
 
 def _see(program: Program, results: list[reference.Result]) -> None:
     SEEN["programs"] += 1
     SEEN["wraps"] += any(result.wraps for result in results)
     SEEN["clips"] += any(result.clips for result in results)
+    scaled = [p for p in program.projections if p.gains.size]
+    SEEN["gains"] += bool(scaled)
+    SEEN["graded"] += any(program.message_bits(p.source) for p in scaled)
     for population in program.populations:
+        SEEN["clocks"] += not program.into(population.name)
         if isinstance(population, Lif):
             SEEN["neurons"] += 1
             spikes = sum(result.events[population.name] for result in results)
@@ -94,6 +98,9 @@ def test_random_programs_equal_the_reference() -> None:
     _random_programs()
     assert SEEN["programs"] >= 500
     assert SEEN["firing"] > SEEN["neurons"] / 2  # the rest is silent or fires always
+    assert SEEN["gains"] > SEEN["programs"] / 4
+    assert SEEN["graded"] > SEEN["programs"] / 8
+    assert SEEN["clocks"] > SEEN["programs"] / 30
 
 
 def test_overflowing_programs_equal_the_reference() -> None:
