@@ -8,11 +8,23 @@ from spikegen import __version__
 from spikegen.cli._lazy import LazyCommand, LazyGroup
 
 COMMANDS: dict[str, LazyCommand] = {
+    "data": LazyCommand(
+        "spikegen.cli.data",
+        "data",
+        "Look at a data set, or fetch it.",
+        "spikegen data mnist@32 --download",
+    ),
     "train": LazyCommand(
         "spikegen.cli.train",
         "train",
         "Train a spiking model.",
         "spikegen train digits-unet -o runs/digits",
+    ),
+    "import": LazyCommand(
+        "spikegen.cli.import_",
+        "import_",
+        "Take over a published checkpoint.",
+        "spikegen import 1224_4T.pt --from sddpm -o sddpm-cifar10",
     ),
     "export": LazyCommand(
         "spikegen.cli.export",
@@ -31,6 +43,12 @@ COMMANDS: dict[str, LazyCommand] = {
         "verify",
         "Compare simulator, SLAYER and Lava spike by spike.",
         "spikegen verify digits.h5",
+    ),
+    "statistics": LazyCommand(
+        "spikegen.cli.statistics",
+        "statistics",
+        "Measure what the solver analytic needs.",
+        "spikegen statistics digits.h5 -o measured.h5",
     ),
     "sample": LazyCommand(
         "spikegen.cli.sample",

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from spikegen.runtime.counts import StepCounts
 
 # The names of the tables in spikegen.diffusion, whose import `--help` need not wait for.
-_SOLVERS, _SPACINGS = ("ddim", "ddpm", "absorbing"), ("leading", "trailing")
+_SOLVERS = ("ddim", "ddpm", "analytic", "dpm-solver++", "absorbing")
+_SPACINGS, _VARIANCES = ("linspace", "leading", "trailing"), ("fixed_small", "fixed_large")
 _IMAGE_STEPS = 20
 
 
@@ -50,7 +51,12 @@ class _Images:
 @click.option("--steps", type=click.IntRange(min=1), help="Solver steps; default 20 for images, all for tokens.")
 @click.option("--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens.")
 @click.option("--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm.")
-@click.option("--spacing", type=click.Choice(_SPACINGS), help="Timesteps of ddim and ddpm; default leading.")
+@click.option("--variance", type=click.Choice(_VARIANCES), help="Noise of ddpm: beta~ (fixed_small, default) or beta.")
+@click.option(
+    "--spacing",
+    type=click.Choice(_SPACINGS),
+    help="Timesteps of the solvers of images; default leading, for dpm-solver++ linspace, which is its own.",
+)
 @threshold_option
 @click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1.")
 @generator_option
@@ -75,6 +81,7 @@ def sample(
     steps: int | None,
     solver: str | None,
     eta: float | None,
+    variance: str | None,
     spacing: str | None,
     threshold_scale: float,
     temperature: float | None,
@@ -106,7 +113,7 @@ def sample(
     errors = error_console()
     pipeline = guided(read_pipeline(source, None if quiet else errors.print), threshold_scale)
     of_tokens = isinstance(pipeline.host, TokenDiffusion)
-    options = {"eta": eta, "spacing": spacing, "temperature": temperature}
+    options = {"eta": eta, "variance": variance, "spacing": spacing, "temperature": temperature}
     chosen = choose_solver(pipeline, solver, steps, None if of_tokens else _IMAGE_STEPS, options)
     for option, value in (("--generator", generator), ("--tokens", tokens)):
         if value is not None and not of_tokens:

@@ -1,8 +1,10 @@
 """Noise schedules and solvers in numpy, with the names that diffusers gave their methods."""
 
 from spikegen.diffusion.absorbing import Absorbing as Absorbing
+from spikegen.diffusion.analytic import Analytic as Analytic
 from spikegen.diffusion.ddim import DDIM as DDIM
 from spikegen.diffusion.ddpm import DDPM as DDPM
+from spikegen.diffusion.dpm_solver import DPMSolver as DPMSolver
 from spikegen.diffusion.epsilon import SolverStep as SolverStep
 from spikegen.diffusion.external import ExternalSolver as ExternalSolver
 from spikegen.diffusion.schedule import SCHEDULES as SCHEDULES

@@ -13,6 +13,8 @@ from spikegen.runtime.readout import host_readout as host_readout
 from spikegen.runtime.session import SampleResult as SampleResult
 from spikegen.runtime.session import Session as Session
 from spikegen.runtime.state import SessionState as SessionState
+from spikegen.runtime.statistics import NoisePower as NoisePower
+from spikegen.runtime.statistics import with_noise_power as with_noise_power
 from spikegen.runtime.tokens import DecodeResult as DecodeResult
 from spikegen.runtime.tokens import TokenResult as TokenResult
 from spikegen.runtime.tokens import decode_tokens as decode_tokens
