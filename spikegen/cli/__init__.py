@@ -32,6 +32,12 @@ COMMANDS: dict[str, LazyCommand] = {
         "Lower a checkpoint to integer networks.",
         "spikegen export digits-unet -o digits.h5",
     ),
+    "tune": LazyCommand(
+        "spikegen.cli.tune",
+        "tune",
+        "Fine-tune the integers of a pipeline.",
+        "spikegen tune digits.h5 --teacher digits-unet -o tuned.h5",
+    ),
     "inspect": LazyCommand(
         "spikegen.cli.inspect",
         "inspect",
