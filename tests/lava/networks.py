@@ -26,7 +26,7 @@ def everything(timesteps: int, port: Input | None = None) -> Program:
 
     Stride, shuffle, dilation, groups, 1x1, dense, unequal geometry per axis, exponents of 0 and more, an empty kernel,
     skips over one and several levels, two projections between the same populations, relays, leaky and non-leaky
-    neurons, two readouts at different levels, conditioned and unconditioned biases.
+    neurons, two readouts at different levels, conditioned and unconditioned biases, gains, a clock.
 
     Args:
         timesteps: T.
@@ -40,8 +40,12 @@ def everything(timesteps: int, port: Input | None = None) -> Program:
     def bias(channels: int, reach: int) -> npt.NDArray[np.int16]:
         return rng.integers(-reach, reach, channels).astype(np.int16)
 
+    def gains(*values: int) -> npt.NDArray[np.int32]:
+        return np.resize(np.array(values, dtype=np.int32), timesteps)
+
     ones = np.eye(4, dtype=np.int8)[:, :, None, None]
     populations = (
+        Lif("clock", (2, 6, 4), 90, 4095, 0, np.array([40, 70], dtype=np.int16), 7),
         Lif("a", (4, 6, 4), 500, 4095, 0, bias(4, 200), 6),
         Lif("down", (6, 3, 2), 400, 4095, 128, bias(6, 300), 5),
         Lif("leaky", (2, 3, 4), 250, 1500, 400, bias(2, 60), 7),
@@ -57,7 +61,7 @@ def everything(timesteps: int, port: Input | None = None) -> Program:
         Conv("a>down", "a", "down", weight(6, 4, 3, 2), 1, stride=(2, 2), padding=(1, 0)),
         Conv("a>leaky", "a", "leaky", weight(2, 2, 3, 1), 2, stride=(2, 1), padding=(2, 0), dilation=(2, 1), groups=2),
         Conv("down>relay", "down", "relay", weight(16, 6, 3, 3, reach=16), 0, padding=(1, 1), shuffle=2),
-        Conv("a>relay", "a", "relay", weight(4, 4, 1, 1, reach=16), 3),
+        Conv("a>relay", "a", "relay", weight(4, 4, 1, 1, reach=4), 3, gains=gains(2, -1, 3, 1)),
         Conv("a>early", "a", "early", weight(1, 4, 3, 3), 1, padding=(1, 1)),
         Conv("relay>mixed", "relay", "mixed", ones * 3, 0),
         Conv("relay>mixed.grouped", "relay", "mixed", weight(4, 1, 3, 3, reach=2), 0, padding=(1, 1), groups=4),
@@ -68,6 +72,8 @@ def everything(timesteps: int, port: Input | None = None) -> Program:
         Conv("mixed>late", "mixed", "late", weight(2, 4, 3, 3), 1, padding=(1, 1)),
         Conv("again>late", "again", "late", weight(2, 1, 3, 1), 0, padding=(1, 0), groups=2),
         Conv("a>late", "a", "late", weight(2, 4, 1, 1), 5),
+        Conv("clock>late", "clock", "late", weight(8, 2, 3, 2), 1, stride=(2, 2), padding=(1, 0), shuffle=2),
+        Dense("clock>flat", "clock", "flat", weight(7, 48, reach=4), 1, gains=gains(-2, 0, 1, 5)),
         Conv("silent>late", "down", "late", np.zeros((8, 6, 1, 1), dtype=np.int8), 1, shuffle=2),
     )
     tables = {name: rng.integers(-40, 40, (3, channels)).astype(np.int16) for name, channels in (("a", 4), ("flat", 7))}

@@ -18,7 +18,7 @@ from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.supervisor import end_session
 from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.exporters.lava.target import SYNAPSES, evaluation
-from spikegen.program import Lif, Pipeline, Program, Relay, Standalone, save
+from spikegen.program import Conv, Dense, Input, Lif, Pipeline, Program, Relay, Standalone, save
 from spikegen.program.ir import neurons
 from spikegen.program.storage import digest
 from spikegen.simulator import Simulator
@@ -49,7 +49,7 @@ def random_cases(count: int) -> list[Case]:
     @settings(max_examples=2 * count, phases=[Phase.generate])
     @given(st.data())
     def draw(data: st.DataObject) -> None:
-        program = data.draw(programs(max_populations=5, max_size=6, min_exponent=0))
+        program = data.draw(programs(timesteps=(1, 3, 4, 8), max_populations=5, max_size=6, min_exponent=0))
         images = data.draw(frames(program, images=range(1, IMAGES + 1)))
         case = Case(program, images, data.draw(st.integers(0, program.conditioning.steps - 1)))
         if len(cases) < count and sum(neurons(node) for node in program.nodes.values()) <= NEURONS_MAX:
@@ -66,7 +66,7 @@ def cases() -> list[Case]:
 
 def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     assert len(cases) >= 50
-    assert {case.program.timesteps for case in cases} == {1, 2, 4, 8}
+    assert {case.program.timesteps for case in cases} == {1, 3, 4, 8}
     kinds = {type(node) for case in cases for node in case.program.populations}
     assert {Lif, Relay} <= kinds
     inputs = [case.program.input for case in cases]
@@ -76,6 +76,14 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     assert any(port.low.max() > -port.high.max() for port in inputs if port.bits)
     assert any(isinstance(p, Lif) and p.dv == 2048 for case in cases for p in case.program.populations)
     assert any(p.delay for case in cases for p in case.program.projections)
+    for form in range(len(SYNAPSES)):  # gains on every kind of message, not all of them positive, and with a delay
+        programs = [case.program for case in cases[form :: len(SYNAPSES)]]
+        gained = [(program, p) for program in programs for p in program.projections if p.gains.size]
+        assert {type(program.nodes[p.source]) for program, p in gained} == {Input, Lif, Relay}
+        assert {type(p) for _, p in gained} == {Conv, Dense}
+        assert any(p.delay for _, p in gained)
+        assert any(p.gains.min() < 0 < p.gains.max() for _, p in gained)
+        assert any(not program.into(p.name) for program in programs for p in program.populations)  # a clock
     assert any(getattr(p, "shuffle", 1) > 1 for case in cases for p in case.program.projections)
 
 
