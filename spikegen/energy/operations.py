@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -197,7 +198,7 @@ def _node(program: Program, node: Node, step: int, runs: int, counts: Counts) ->
         events=counts.events.get(node.name, 0),
         updates=runs * size if isinstance(node, Lif | Relay) else 0,
         bias_adds=runs * biased,
-        readout_adds=runs * size if isinstance(node, Readout) else 0,
+        readout_adds=runs * math.prod(node.output_shape) if isinstance(node, Readout) else 0,
     )
 
 

@@ -97,6 +97,24 @@ def test_operations_of_each_projection(run: Report) -> None:
     }
 
 
+def test_gains_make_the_operations_of_spikes_graded(program: Program) -> None:
+    """The same counts of another kind; behind a graded input they stay those of the image."""
+    scaled = dataclasses.replace(
+        program,
+        projections=tuple(
+            dataclasses.replace(p, gains=np.arange(1, program.timesteps + 1)) for p in program.projections
+        ),
+    )
+    counts = Simulator(program).evaluate(np.ones((1, *program.input.shape), dtype=np.int32), 0).counts
+    before, after = (count_operations(network, 0, counts) for network in (program, scaled))
+    kinds = {"binary": "graded", "graded": "graded", "analog": "analog"}
+    assert {p.kind for p in before.projections} >= {"binary", "analog"}
+    assert [kinds[p.kind] for p in before.projections] == [p.kind for p in after.projections]
+    assert [p.stored for p in before.projections] == [p.stored for p in after.projections]
+    assert after.totals()["binary_synops"] == 0
+    assert after.totals()["graded_synops"] == before.totals()["binary_synops"] + before.totals()["graded_synops"]
+
+
 def test_operations_of_each_node(run: Report) -> None:
     found = {n.name: (n.kind, n.neurons, n.events, n.updates, n.readout_adds) for n in run.per_step[1].nodes}
     assert found == {

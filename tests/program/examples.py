@@ -19,6 +19,7 @@ from spikegen.program import (
     Readout,
     Relay,
     Standalone,
+    SwishTail,
     TokenDiffusion,
 )
 from spikegen.program.ir import Shape
@@ -59,6 +60,29 @@ def every_primitive() -> Program:
     )
 
 
+def every_field() -> Program:
+    """:func:`every_primitive` with what its nodes may have besides: gains, a tail, a Lif that hears nothing."""
+    program = every_primitive()
+    for name, gains in (("in>a", [3, -2]), ("a>r", [0, 5]), ("r>out", [-1, 1])):
+        program = changed(program, name, gains=gains)
+    rng = np.random.default_rng(1)
+    tail = SwishTail(
+        norm_scale=rng.normal(size=1),
+        norm_shift=rng.normal(size=1),
+        weight=rng.normal(size=(3, 1, 3, 1)),
+        bias=rng.normal(size=3),
+        gains=np.array([0.5, 1.5]),
+        mix_weight=rng.normal(size=(3, 3, 1, 3)),
+        mix_bias=rng.normal(size=3),
+    )
+    program = changed(program, "y", tail=tail, bias=[[-0.5], [0.25]])
+    clock = Lif("clock", (2, 3, 3), 150, 4095, 0, np.array([60, 90], dtype=np.int16), 7)
+    beat = Conv("clock>r", "clock", "r", np.full((1, 2, 1, 1), 3, dtype=np.int8), 1, delay=1, gains=np.array([1, 2]))
+    return dataclasses.replace(
+        program, populations=(clock, *program.populations), projections=(*program.projections, beat)
+    )
+
+
 def alone(program: Program) -> Pipeline:
     """A pipeline of ``program`` alone."""
     return Pipeline("alone", Standalone(), {"network": program}, {"checkpoint": "abc", "type": "not a class"})
@@ -75,7 +99,8 @@ def pointwise(name: str, port: Input, channels: int, *, patch: int = 1, shuffle:
 def image_diffusion() -> Pipeline:
     """Diffusion of images of (1, 4, 6) pixels."""
     denoiser = pointwise("unet", Input("image", (1, 4, 6), 8, 1 / 64), 1)
-    return Pipeline("digits", ImageDiffusion("cosine", clip_sample=False), {"denoiser": denoiser}, {"from": "abc"})
+    host = ImageDiffusion("cosine", clip_sample=False, noise_power=np.array([0.75]))
+    return Pipeline("digits", host, {"denoiser": denoiser}, {"from": "abc"})
 
 
 def token_diffusion() -> Pipeline:

@@ -173,6 +173,63 @@ def test_bounds_of_groups_follow_the_channels_of_a_relay() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gains", "low", "high", "reached"),
+    [
+        ([], [-2, 3], [5, 4], ([-12, 6], [30, 8])),
+        ([1, 1], [-2, 3], [5, 4], ([-12, 6], [30, 8])),
+        # the worst of the timesteps, whose gains may turn the range round
+        ([1, 4], [-2, 3], [5, 4], ([-48, 6], [120, 32])),
+        ([-3, 1], [-2, 3], [5, 4], ([-90, -24], [36, 8])),
+        ([0, 0], [-2, 3], [5, 4], ([0, 0], [0, 0])),
+        ([0, 2], [-2, 3], [5, 4], ([-24, 0], [60, 16])),
+    ],
+)
+def test_bounds_with_gains(
+    gains: list[int], low: list[int], high: list[int], reached: tuple[list[int], list[int]]
+) -> None:
+    """Weights of 3 << 1 and 1 << 1 behind the two channels of the input, each alone."""
+    weight = np.array([3, 1], dtype=np.int8).reshape(2, 1, 1, 1)
+    program = dataclasses.replace(
+        every_primitive(),
+        populations=(Readout("y", (2, 3, 3), np.ones(2), np.zeros(2)),),
+        projections=(Conv("in>y", "in", "y", weight, 1, groups=2, gains=np.array(gains)),),
+        conditioning=Conditioning(1),
+    )
+    program = changed(program, "in", low=low, high=high)
+    validate(program)
+    found = current_bounds(program)["y"]
+    # a tap may fall on padding, so a bound of a convolution is never beyond 0 on its own side
+    assert [x.tolist() for x in found] == [
+        [min(x, 0) for x in reached[0]],
+        [max(x, 0) for x in reached[1]],
+    ]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_no_current_leaves_its_bounds(data: st.DataObject) -> None:
+    """Gains of either sign among them; the currents are those of the scalar reference."""
+    program = data.draw(programs(timesteps=(1, 2, 3), max_populations=3, max_size=5))
+    image = data.draw(frames(program, images=(1,)))[0]
+    result = reference.evaluate(program, image, 0)
+    for name, (low, high) in current_bounds(program).items():
+        if not isinstance(program.nodes[name], Lif):  # whose currents are not messages
+            found = result.array(program, name)
+            assert (found >= low[:, None, None]).all()
+            assert (found <= high[:, None, None]).all()
+
+
+def test_gains_of_a_relay_without_a_risk_fit_the_payload() -> None:
+    """A relay beyond its bits is a risk of its own, so behind it no payload is taken for wider than 23 bits."""
+    program = changed(changed(every_primitive(), "r", bits=10), "r>out", gains=[8191, -8191], weight=np.eye(1, 9))
+    validate(program)
+    assert program.payload_bits(program.into("out")[0]) == 23
+    low, high = current_bounds(program)["out"]
+    assert (low.tolist(), high.tolist()) == ([-2 * 8388607], [2 * 8388607])
+    assert overflow_risks(program)[0].startswith("r: message can reach")
+
+
+@pytest.mark.parametrize(
     ("program", "risk"),
     [
         # a = 131071: u = a << 6 = 8388544, v = u + bias; 8388607 is the limit

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from spikegen.errors import ProgramError
 from spikegen.program import Program, load, storage, validate_pipeline
 from spikegen.program.codec import decode, encode
-from tests.program.examples import alone, token_diffusion
+from tests.program.examples import alone, every_field, image_diffusion, token_diffusion
 from tests.program.files import edit_document, refused, replace_dataset, rewritten
 from tests.strategies import programs
 
@@ -98,6 +98,13 @@ def _drop(*keys: Any) -> Callable[[Any], None]:
         ),
         (_set("populations", 0, "vth", value=1 << 17), "a: vth is 131072, allowed 0..131071"),
         (_set("projections", 0, "padding", value=[10**9, 1]), "in>a: padding is 1000000000, allowed 0..4096"),
+        (_set("projections", 0, "gains", value=[1, 1]), "Conv.gains must refer to an array of the file"),
+        (_drop("projections", 0, "gains"), "Conv has fields"),
+        (_drop("projections", 3, "gains"), "Dense has fields"),
+        (_drop("populations", 2, "tail"), "Readout has fields"),
+        (_set("populations", 2, "tail", value=7), "Readout.tail has type 7, expected SwishTail"),
+        (_set("populations", 2, "tail", value={"type": "Lif"}), "Readout.tail has type 'Lif', expected SwishTail"),
+        (_set("populations", 2, "tail", value={"type": "SwishTail"}), "SwishTail has fields [], expected ["),
     ],
 )
 def test_networks_against_the_dataclasses(path: Path, change: Callable[[Any], Any], message: str) -> None:
@@ -121,8 +128,22 @@ def test_networks_against_the_dataclasses(path: Path, change: Callable[[Any], An
         (_set("host", "steps", value=3), "Standalone has fields ['steps'], expected []"),
         (_set("host", value={"type": "ImageDiffusion"}), "ImageDiffusion has fields [], expected ["),
         (
-            _set("host", value={"type": "ImageDiffusion", "beta_schedule": "linear", "clip_sample": 1}),
+            _set(
+                "host",
+                value={"type": "ImageDiffusion", "beta_schedule": "linear", "clip_sample": 1, "noise_power": None},
+            ),
             "ImageDiffusion.clip_sample is 1, expected bool",
+        ),
+        (
+            _set(
+                "host",
+                value={"type": "ImageDiffusion", "beta_schedule": "linear", "clip_sample": True, "noise_power": [0.5]},
+            ),
+            "ImageDiffusion.noise_power must refer to an array of the file",
+        ),
+        (
+            _set("host", value={"type": "ImageDiffusion", "beta_schedule": "linear", "clip_sample": True}),
+            "ImageDiffusion has fields ['beta_schedule', 'clip_sample'], expected",
         ),
         (
             _set("host", value={"type": "TokenDiffusion", "codebook": [[1.0]], "steps": 1, "pixel_scale": 1.0}),
@@ -177,6 +198,20 @@ def test_empty_ranges_of_an_input(path: Path) -> None:
     refused(path, "in: shape is (1000000000000, 3, 3), it must be")
 
 
+def test_a_bias_for_every_one_of_very_many_timesteps(path: Path) -> None:
+    """A bias of one number per channel stands for all timesteps, however many: it must not take memory for them."""
+
+    def wide(file: h5py.File) -> None:
+        readout = json.loads(file["document"][()].tobytes())["networks"]["network"]["populations"][2]
+        for field in ("weights", "bias"):
+            name = "arrays/" + readout[field]["array"]
+            replace_dataset(name, data=np.zeros(1 << 20), compression="gzip")(file)
+
+    rewritten(path, wide, sign=True)
+    message = refused(path, "network: out: weights must be 2 finite numbers, one per timestep")
+    assert "network: out: bias must be (2, 1) finite numbers, one per timestep and channel" in message
+
+
 def test_all_broken_rules_of_a_file_are_reported(path: Path) -> None:
     def change(document: Any) -> None:
         population = document["networks"]["network"]["populations"][0]
@@ -190,7 +225,7 @@ def test_all_broken_rules_of_a_file_are_reported(path: Path) -> None:
 @given(program=programs(max_populations=3), data=st.data())
 def test_no_document_makes_any_other_error(program: Program, data: st.DataObject) -> None:
     """Replace one random value of the document by another."""
-    pipeline = data.draw(st.sampled_from((alone(program), token_diffusion())))
+    pipeline = data.draw(st.sampled_from((alone(program), alone(every_field()), image_diffusion(), token_diffusion())))
     document, arrays = encode(pipeline)
     tree = json.loads(document)
     spot = tree

@@ -28,11 +28,11 @@ from spikegen.program import (
     storage,
 )
 from spikegen.program.codec import decode, encode
-from tests.program.examples import alone, changed, every_primitive, image_diffusion, token_diffusion
+from tests.program.examples import alone, changed, every_field, every_primitive, image_diffusion, token_diffusion
 from tests.program.files import assert_same, refused
 from tests.strategies import programs
 
-PIPELINES = (alone(every_primitive()), image_diffusion(), token_diffusion())
+PIPELINES = (alone(every_primitive()), alone(every_field()), image_diffusion(), token_diffusion())
 PRIMITIVES = {**Program.NODE_TYPES, **Program.PROJECTION_TYPES}
 
 
@@ -114,6 +114,8 @@ def test_digest_depends_on_every_field() -> None:
             other: Any
             if isinstance(value, bool):
                 other = not value
+            elif value is None or (isinstance(value, np.ndarray) and not value.size):
+                continue  # test_digest_depends_on_every_gain_and_tail
             elif isinstance(value, np.ndarray):
                 other = value.copy()
                 other.flat[0] = 77
@@ -122,6 +124,21 @@ def test_digest_depends_on_every_field() -> None:
             found = storage.digest(changed(program, node.name, **{field.name: other}))
             assert found not in seen, (node.name, field.name)
             seen.add(found)
+
+
+def test_digest_depends_on_every_gain_and_tail() -> None:
+    program = every_field()
+    seen = {storage.digest(program), storage.digest(changed(program, "y", tail=None))}
+    tail = list(program.readouts())[-1].tail
+    assert tail is not None
+    changes = [("in>a", {"gains": gains}) for gains in ([], [3, -1], [4, -2])]
+    for field in dataclasses.fields(tail):
+        value = getattr(tail, field.name).copy()
+        value.flat[-1] += 1
+        changes.append(("y", {"tail": dataclasses.replace(tail, **{field.name: value})}))
+    for name, change in changes:
+        seen.add(storage.digest(changed(program, name, **change)))
+    assert len(seen) == 2 + len(changes)
 
 
 def test_digest_depends_on_every_field_of_a_pipeline() -> None:

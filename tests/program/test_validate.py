@@ -124,8 +124,10 @@ LIMITS: list[tuple[str, str, list[Any], list[tuple[Any, str]]]] = [
             (np.zeros((0, 2)), "in>r: gains must be 2 integers, one per timestep, or none"),
             (
                 [0, -559241],
-                "in>r: messages of 4 bits times gains up to 559241 need 24 bits, a payload has 23; "
-                "use smaller gains and larger weights, or fewer bits",
+                (
+                    "in>r: messages of 4 bits times gains up to 559241 need 24 bits, a payload has 23; "
+                    "use smaller gains and larger weights, or fewer bits"
+                ),
             ),
             ([1 << 23, 0], "in>r: the gains reach a magnitude of 8388608, limit is 8388607"),
             ([-(1 << 31), 0], "in>r: the gains reach a magnitude of 2147483648, limit is 8388607"),
@@ -144,8 +146,10 @@ LIMITS: list[tuple[str, str, list[Any], list[tuple[Any, str]]]] = [
         [
             (
                 [0, 2],
-                "r>out: messages of 23 bits times gains up to 2 need 24 bits, a payload has 23; "
-                "use smaller gains and larger weights, or fewer bits",
+                (
+                    "r>out: messages of 23 bits times gains up to 2 need 24 bits, a payload has 23; "
+                    "use smaller gains and larger weights, or fewer bits"
+                ),
             )
         ],
     ),
@@ -360,18 +364,24 @@ SIZES = "height, width) with odd height and width up to 31"
         ({"mix_bias": np.ones(1)}, "mix_bias has shape (1,), it must be (2,)"),
         (
             {"bias": np.zeros(0)},
-            "bias has shape (0,), it must be one number for each of at least 1 output channels, "
-            "at most 67108864 outputs",
+            (
+                "bias has shape (0,), it must be one number for each of at least 1 output channels, "
+                "at most 67108864 outputs"
+            ),
         ),
         (
             {"bias": np.zeros((2, 1))},
-            "bias has shape (2, 1), it must be one number for each of at least 1 output channels, "
-            "at most 67108864 outputs",
+            (
+                "bias has shape (2, 1), it must be one number for each of at least 1 output channels, "
+                "at most 67108864 outputs"
+            ),
         ),
         (
             {"bias": np.zeros(67108864 // 36 + 1)},
-            "bias has shape (1864136,), it must be one number for each of at least 1 output channels, "
-            "at most 67108864 outputs",
+            (
+                "bias has shape (1864136,), it must be one number for each of at least 1 output channels, "
+                "at most 67108864 outputs"
+            ),
         ),
         *(
             (

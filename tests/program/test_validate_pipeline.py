@@ -42,6 +42,11 @@ def with_host(pipeline: Pipeline, **changes: Any) -> Pipeline:
     return dataclasses.replace(pipeline, host=dataclasses.replace(pipeline.host, **changes))
 
 
+def unmeasured() -> Pipeline:
+    """The example of images without the power of its noise."""
+    return with_host(image_diffusion(), noise_power=[])
+
+
 @pytest.mark.parametrize("pipeline", [alone(every_primitive()), image_diffusion(), token_diffusion()])
 def test_the_examples_are_valid(pipeline: Pipeline) -> None:
     assert problems(pipeline) == []
@@ -97,7 +102,7 @@ def test_the_noise_has_the_shape_of_the_image() -> None:
     other = pointwise("unet", Input("image", (1, 4, 6), 8, 1 / 64), 2)
     pipeline = dataclasses.replace(image_diffusion(), networks={"denoiser": other})
     assert problems(pipeline) == ["denoiser: out is (2, 4, 6), it must be (1, 4, 6) as its input"]
-    pipeline = dataclasses.replace(image_diffusion(), networks={"denoiser": every_primitive()})
+    pipeline = dataclasses.replace(unmeasured(), networks={"denoiser": every_primitive()})
     assert problems(pipeline) == ["denoiser: it has 2 readouts, it must have one"]
 
 
@@ -131,9 +136,7 @@ def test_the_noise_is_the_output_of_the_tail() -> None:
     ],
 )
 def test_powers_of_the_noise(power: Any, message: str | None) -> None:
-    pipeline = with_network(
-        image_diffusion(), "denoiser", lambda p: dataclasses.replace(p, conditioning=Conditioning(3))
-    )
+    pipeline = with_network(unmeasured(), "denoiser", lambda p: dataclasses.replace(p, conditioning=Conditioning(3)))
     assert problems(with_host(pipeline, noise_power=power)) == ([] if message is None else [message])
 
 

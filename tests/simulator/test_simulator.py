@@ -26,7 +26,7 @@ from spikegen.program import (
 from spikegen.program.ir import neurons
 from spikegen.simulator import Simulator
 from tests import reference
-from tests.program.examples import changed, every_primitive
+from tests.program.examples import changed, every_field, every_primitive
 from tests.strategies import frames, programs
 
 
@@ -109,6 +109,16 @@ def test_overflowing_programs_equal_the_reference() -> None:
     _overflowing_programs()
     assert SEEN["wraps"] >= SEEN["programs"] / 10
     assert SEEN["clips"] >= SEEN["programs"] / 10
+
+
+def test_every_field_equals_the_reference() -> None:
+    """Gains on binary spikes, on graded messages and on those of a Lif that hears nothing."""
+    program = every_field()
+    images_ = np.random.default_rng(2).integers(-15, 16, (2, *program.input.shape)).astype(np.int32)
+    result, _ = assert_equals_reference(program, images_, 1)
+    assert 0 < result.events["clock"] < neurons(program.nodes["clock"]) * program.timesteps
+    levels = program.levels
+    assert (levels["clock"], levels["a"], levels["r"]) == (0, 1, 2)
 
 
 @pytest.mark.parametrize(("du", "dv"), [(4095, 0), (1024, 0), (0, 128), (4095, 1), (0, 0)])
