@@ -136,12 +136,15 @@ class LayerGraph:
         """The operations that read value ``name``."""
         return [op for op in self.ops if name in op.inputs]
 
-    def macs(self) -> int:
-        """Multiply-accumulates of one dense pass through every convolution; taps that fall on padding are none."""
+    def macs(self, *, padded: bool = False) -> int:
+        """Multiply-accumulates of one dense pass through every convolution, those of the host's tail included.
+
+        Taps that fall on padding are none, unless ``padded`` (published counts have them).
+        """
         shapes = {op.name: op.shape for op in self.ops}
-        macs = sum(_conv_macs(op, shapes[op.inputs[0]]) for op in self.ops if isinstance(op, ConvOp))
-        tails = (op for op in self.ops if isinstance(op, ReadoutOp))
-        return macs + sum(_conv_macs(conv, source) for op in tails for conv, source in _tail_convs(op))
+        convs = [(op, shapes[op.inputs[0]]) for op in self.ops if isinstance(op, ConvOp)]
+        convs += [found for op in self.ops if isinstance(op, ReadoutOp) for found in _tail_convs(op)]
+        return sum(_conv_macs(conv, source, padded) for conv, source in convs)
 
 
 def _tail_convs(readout: ReadoutOp) -> list[tuple[ConvOp, Shape]]:
@@ -158,12 +161,15 @@ def _tail_convs(readout: ReadoutOp) -> list[tuple[ConvOp, Shape]]:
     return convs
 
 
-def _conv_macs(conv: ConvOp, source: Shape) -> int:
-    """Sum over the phases and taps of the output pixels where the tap lies inside the source, times the channels."""
+def _conv_macs(conv: ConvOp, source: Shape, padded: bool) -> int:
+    """Sum over the phases and taps of the output pixels where the tap lies inside the source, times the channels.
+
+    With ``padded``, wherever it lies.
+    """
     rows, columns = (
         np.array(
             [
-                sum(0 <= position * stride + tap * dilation - padding < size for position in range(outputs))
+                sum(padded or 0 <= position * stride + tap * dilation - padding < size for position in range(outputs))
                 for tap in range(taps)
             ]
         )

@@ -11,6 +11,7 @@ from spikegen.lowering.graph import (
     ConcatOp,
     ConditionOp,
     ConvOp,
+    GainOp,
     InputOp,
     LayerGraph,
     NeuronOp,
@@ -30,6 +31,8 @@ KINDS = (
     "neuron",
     "neuron",
     "norm",
+    "gain",
+    "gain",
     "upsample",
     "add",
     "concat",
@@ -53,7 +56,7 @@ class _Builder:
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="weights"))
-        self.steps = draw(st.integers(1, 2))
+        self.steps, self.timesteps = draw(st.integers(1, 2)), draw(st.integers(1, 5))
         shape = (draw(st.integers(1, 2)), draw(st.sampled_from((3, 4, 6))), draw(st.sampled_from((4, 6))))
         self.ops: list[Op] = [InputOp("input", (), shape)]
 
@@ -101,6 +104,8 @@ class _Builder:
             return NeuronOp(name, inputs, shape, draw(st.sampled_from((0.5, 1.0, 3.0))), du, dv)
         if kind == "norm":
             return NormOp(name, inputs, shape, 2.0 ** self.rng.integers(-1, 2, shape[0]), self.bias(shape[0]))
+        if kind == "gain":
+            return GainOp(name, inputs, shape, dyadic(self.rng, self.timesteps, largest=4, unit=1 / 2))
         if kind == "upsample":
             factor = draw(st.sampled_from((2, 2, 3)))
             enlarged = (shape[0], shape[1] * factor, shape[2] * factor)
@@ -128,6 +133,5 @@ def graphs(draw: st.DrawFn) -> LayerGraph:
     fire = NeuronOp("last", (last.name,), last.shape, 1.0, 4095, 0)
     weight = dyadic(builder.rng, 2, last.shape[0], 1, 1)
     tail = ConvOp("tail", ("last",), (2, *last.shape[1:]), weight, dyadic(builder.rng, 2))
-    timesteps = draw(st.integers(1, 3))
-    readout = ReadoutOp("readout", ("tail",), tail.shape, 0.5 ** np.arange(timesteps)[::-1])
-    return LayerGraph(timesteps, builder.steps, (*builder.ops, fire, tail, readout))
+    readout = ReadoutOp("readout", ("tail",), tail.shape, 0.5 ** np.arange(builder.timesteps)[::-1])
+    return LayerGraph(builder.timesteps, builder.steps, (*builder.ops, fire, tail, readout))

@@ -5,7 +5,7 @@ Weights and inputs in the tests lie on a dyadic grid, so that every sum is exact
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from spikegen.lowering.graph import (
     ConcatOp,
     ConditionOp,
     ConvOp,
+    GainOp,
     InputOp,
     LayerGraph,
     NeuronOp,
@@ -29,6 +30,7 @@ from spikegen.lowering.graph import (
 )
 from spikegen.lowering.kernels import Kernel
 from spikegen.lowering.network import FloatNetwork
+from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.neuron import SpikingNeuron
 
 STATE_UNITS = 1 << 12  # SLAYER keeps its state in whole multiples of 1/4096
@@ -46,6 +48,19 @@ def neuron(current: Tensor, threshold: float, du: int, dv: int) -> Tensor:
         u = torch.trunc(u * (STATE_UNITS - du - 1) / STATE_UNITS) + units[:, t]
         v = torch.trunc(v * (STATE_UNITS - dv) / STATE_UNITS) + u
         fired = v > threshold * STATE_UNITS
+        v = torch.where(fired, 0.0, v)
+        spikes.append(fired)
+    return torch.stack(spikes, dim=1).double()
+
+
+def hard_reset(current: Tensor, threshold: float, du: int, dv: int) -> Tensor:
+    """The same for a neuron whose state is not rounded and whose current does not last (du = 4095)."""
+    assert du == 4095
+    v = torch.zeros_like(current[:, 0])
+    spikes = []
+    for t in range(current.shape[1]):
+        v = v * (STATE_UNITS - dv) / STATE_UNITS + current[:, t]
+        fired = v > threshold
         v = torch.where(fired, 0.0, v)
         spikes.append(fired)
     return torch.stack(spikes, dim=1).double()
@@ -74,7 +89,9 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
             weight = torch.from_numpy(op.weight)
             y = functional.conv2d(x.flatten(0, 1), weight, None, op.stride, op.padding, op.dilation, op.groups)
             by_time: Tensor = functional.pixel_shuffle(y, op.shuffle).unflatten(0, x.shape[:2])
-            return by_time + _per_channel(op.bias)
+            return _gained(by_time, op.gains) + _per_channel(op.bias)
+        case GainOp():
+            return _gained(x, op.gains)
         case NormOp():
             return x * _per_channel(op.scale) + _per_channel(op.shift)
         case UpsampleOp():
@@ -93,7 +110,13 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
 
 
 def _per_channel(values: npt.NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(values)[:, None, None]
+    """Values [C], or [T, C]."""
+    return torch.from_numpy(values)[..., None, None]
+
+
+def _gained(x: Tensor, gains: npt.NDArray[np.float64] | None) -> Tensor:
+    """``x`` [N, T, C, H, W] times the gain of each timestep."""
+    return x if gains is None else x * torch.from_numpy(gains)[:, None, None, None]
 
 
 def apply(kernel: Kernel, x: Tensor) -> Tensor:
@@ -105,20 +128,23 @@ def apply(kernel: Kernel, x: Tensor) -> Tensor:
     return functional.pixel_shuffle(y, kernel.shuffle)
 
 
-def run_network(network: FloatNetwork, images: Images, step: int = 0) -> Values:
+Neuron: TypeAlias = Callable[[Tensor, float, int, int], Tensor]
+
+
+def run_network(network: FloatNetwork, images: Images, step: int = 0, fire: Neuron = neuron) -> Values:
     """Messages of every node of a composed network, and the currents (with bias) of its readouts."""
     values: Values = {"input": repeated(images, network.timesteps)}
     for population in network.populations:
-        parts = [
-            apply(p.kernel, values[p.source].flatten(0, 1)).unflatten(0, (len(images), network.timesteps))
-            for p in network.projections
-            if p.target == population.name
-        ]
+        frames = (len(images), network.timesteps)
+        current = torch.zeros(*frames, *population.shape, dtype=torch.float64)
+        for p in network.projections:
+            if p.target == population.name:
+                part = apply(p.kernel, values[p.source].flatten(0, 1)).unflatten(0, frames)
+                assert part.shape == current.shape, p.name
+                current = current + _gained(part, p.kernel.gains)
         bias = population.bias if population.table is None else population.bias + population.table[step]
-        current = torch.stack(parts).sum(dim=0)
-        assert tuple(current.shape[2:]) == population.shape, population.name
         current = current + _per_channel(bias)
-        values[population.name] = current if population.neuron is None else neuron(current, *population.neuron)
+        values[population.name] = current if population.neuron is None else fire(current, *population.neuron)
     return values
 
 
@@ -131,13 +157,13 @@ def model_spikes(model: torch.nn.Module, images: Images, step: int | None = None
 
     def keep(name: str) -> None:
         def hook(layer: torch.nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-            assert isinstance(layer, SpikingNeuron)
+            assert isinstance(layer, SpikingNeuron | HardResetNeuron)
             spikes[name] = output.unflatten(0, (layer.timesteps, -1)).transpose(0, 1)
 
         model.get_submodule(name).register_forward_hook(hook)
 
     for name, module in model.named_modules():
-        if isinstance(module, SpikingNeuron):
+        if isinstance(module, SpikingNeuron | HardResetNeuron):
             keep(name)
     with torch.no_grad():
         arguments = [] if step is None else [torch.full((len(images),), step)]

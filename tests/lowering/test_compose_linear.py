@@ -41,7 +41,7 @@ def composed(graph: LayerGraph, rate: float) -> tuple[FloatNetwork, list[Stream]
 def assert_same_spikes(network: FloatNetwork, found: Values, expected: Values) -> None:
     """Every population sends the spikes of its part of the source layer."""
     for population in network.populations:
-        if population.neuron is not None:
+        if population.origin:
             part = slice(population.origin_start, population.origin_start + population.shape[0])
             torch.testing.assert_close(
                 found[population.name], expected[population.origin][:, :, part], rtol=0, atol=0, msg=population.name
@@ -79,7 +79,7 @@ def test_real_streams_are_decided_both_ways() -> None:
 
 
 class _Seen:
-    lowered = refused = relayed = transposed = 0
+    lowered = refused = relayed = transposed = gained = clocked = 0
 
 
 def test_random_graphs() -> None:
@@ -88,6 +88,8 @@ def test_random_graphs() -> None:
     assert _Seen.refused > 5
     assert _Seen.relayed > 20
     assert _Seen.transposed > 30
+    assert _Seen.gained > 30
+    assert _Seen.clocked > 5
 
 
 @settings(max_examples=300)
@@ -98,7 +100,8 @@ def _random_graphs(graph: LayerGraph) -> None:
         try:
             network, _ = composed(graph, rate)
         except LoweringError as error:
-            assert any(reason in str(error) for reason in ("across the border", "current decays"))  # noqa: PT017
+            reasons = ("across the border", "current decays", "scales a value that depends on the diffusion step")
+            assert any(reason in str(error) for reason in reasons)  # noqa: PT017
             _Seen.refused += 1
             return
         step = graph.steps - 1
@@ -106,6 +109,8 @@ def _random_graphs(graph: LayerGraph) -> None:
         assert_same_spikes(network, found, expected)
         torch.testing.assert_close(found["readout"], expected["readout"], rtol=0, atol=0)
         _Seen.relayed += any(p.is_relay for p in network.populations)
+    _Seen.gained += any(p.kernel.gains is not None for p in network.projections)
+    _Seen.clocked += bool(network.clocks())
     _Seen.lowered += 1
     _Seen.transposed += any(isinstance(op, ConvOp) and op.shuffle > 1 for op in graph.ops)
 
