@@ -19,9 +19,10 @@ import spikegen.lowering
 from spikegen.cli._pipeline import is_checkpoint, shipped_models
 from spikegen.cli.reconstruct import reconstruct
 from spikegen.cli.sample import sample
-from spikegen.diffusion import SOLVERS, make_solver
+from spikegen.diffusion import dpm_solver, make_solver
+from spikegen.diffusion.ddpm import VARIANCES
 from spikegen.diffusion.epsilon import SPACINGS
-from spikegen.diffusion.solvers import ABSORBING
+from spikegen.diffusion.solvers import OPTIONS
 from spikegen.program import Pipeline, save
 from spikegen.program.storage import digest
 from spikegen.runtime import BACKENDS, Session, SessionState, read_counts, write_png
@@ -256,8 +257,9 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
 
 def test_the_choices_are_the_tables() -> None:
     tables: dict[str, Any] = {
-        "solver": (*SOLVERS, ABSORBING),
-        "spacing": SPACINGS,
+        "solver": OPTIONS,
+        "spacing": {*SPACINGS, *dpm_solver.SPACINGS},
+        "variance": VARIANCES,
         "backend": BACKENDS,
         "synapses": SYNAPSES,
         "generator": GENERATORS,

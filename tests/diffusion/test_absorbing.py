@@ -266,7 +266,7 @@ def test_the_default_solver_fits_its_pipeline() -> None:
     ("tokens", "name", "options", "message"),
     [
         (True, "ddim", {}, "solver 'ddim' does not fit this pipeline; its solvers are absorbing"),
-        (False, "absorbing", {}, "solver 'absorbing' does not fit this pipeline; its solvers are ddim, ddpm"),
+        (False, "absorbing", {}, "solver 'absorbing' does not fit this pipeline; its solvers are analytic, ddim, ddpm"),
         (True, None, {"eta": 0.5}, "solver absorbing has no option eta; it has temperature"),
         (False, None, {"temperature": 0.5}, "solver ddim has no option temperature; it has eta, spacing"),
     ],

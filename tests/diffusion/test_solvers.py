@@ -1,13 +1,25 @@
+import inspect
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spikegen.diffusion import DDIM, DDPM, SOLVERS, as_solver, make_solver
-from spikegen.diffusion.epsilon import SPACINGS
-from spikegen.diffusion.solvers import OPTIONS
+from spikegen.diffusion import DDIM, DDPM, SOLVERS, Absorbing, Analytic, DPMSolver, as_solver, default_solver, make_solver
+from spikegen.diffusion.dpm_solver import DPM_SOLVER
+from spikegen.diffusion.epsilon import SPACINGS, EpsilonSolver
+from spikegen.diffusion.solvers import ABSORBING, OPTIONS
 from spikegen.errors import ConfigError
+from spikegen.runtime import with_noise_power
+from tests.runtime.programs import STEPS, tiny
 
 SHAPE = (2, 1, 3, 3)
+
+
+def chosen(name: str, schedule: str = "linear", train_steps: int = 50, **options: Any) -> EpsilonSolver:
+    """A solver of any name; "analytic" gets some statistics."""
+    statistics = {"noise_power": np.linspace(0.1, 1.0, train_steps)} if name == "analytic" else {}
+    return make_solver(name, schedule, train_steps, **options, **statistics)
 
 
 def noise(seed: int) -> npt.NDArray[np.float64]:
@@ -18,7 +30,7 @@ def noise(seed: int) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 49, 50])
 def test_timesteps_descend_within_the_schedule(name: str, spacing: str, steps: int) -> None:
-    solver = make_solver(name, train_steps=50, spacing=spacing)
+    solver = chosen(name, spacing=spacing)
     solver.set_timesteps(steps)
     assert solver.timesteps.shape == (steps,)
     assert solver.timesteps.dtype == np.int64
@@ -30,7 +42,7 @@ def test_timesteps_descend_within_the_schedule(name: str, spacing: str, steps: i
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
 def test_the_true_noise_leads_back_to_the_image(name: str, schedule: str) -> None:
-    solver = make_solver(name, schedule, 100)
+    solver = chosen(name, schedule, 100)
     solver.set_timesteps(10)
     image = np.clip(noise(1) / 3, -1, 1)
     first = int(solver.timesteps[0])
@@ -90,7 +102,7 @@ def test_missing_noise_is_refused() -> None:
 @pytest.mark.parametrize("steps", [0, -3, 51])
 def test_steps_out_of_range_are_refused(name: str, steps: int) -> None:
     with pytest.raises(ConfigError, match=rf"number of solver steps is {steps}, the noise schedule allows 1\.\.50"):
-        make_solver(name, train_steps=50).set_timesteps(steps)
+        chosen(name).set_timesteps(steps)
 
 
 def test_a_timestep_that_was_not_chosen_is_refused() -> None:
@@ -101,11 +113,11 @@ def test_a_timestep_that_was_not_chosen_is_refused() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'euler' is unknown; known are ddim, ddpm"):
+    with pytest.raises(ConfigError, match="'euler' is unknown; known are analytic, ddim, ddpm"):
         make_solver("euler")
-    with pytest.raises(ConfigError, match="solver ddpm has no option eta; it has variance"):
+    with pytest.raises(ConfigError, match="solver ddpm has no option eta; it has variance, spacing"):
         make_solver("ddpm", eta=0.5)
-    with pytest.raises(ConfigError, match="solver ddim has no option variance; it has eta"):
+    with pytest.raises(ConfigError, match="solver ddim has no option variance; it has eta, spacing"):
         make_solver("ddim", variance="fixed_small")
     with pytest.raises(ConfigError, match="'learned' is unknown; known are fixed_small, fixed_large"):
         make_solver("ddpm", variance="learned")
@@ -117,7 +129,25 @@ def test_bad_options_are_refused() -> None:
 
 
 def test_every_solver_has_its_options_listed() -> None:
-    assert OPTIONS.keys() == SOLVERS.keys()
+    assert OPTIONS.keys() == {*SOLVERS, DPM_SOLVER, ABSORBING}
+    for name, solver in {**SOLVERS, DPM_SOLVER: DPMSolver, ABSORBING: Absorbing}.items():
+        assert inspect.signature(solver).parameters.keys() >= set(OPTIONS[name])
+
+
+def test_analytic_needs_statistics() -> None:
+    pipeline = tiny()
+    with pytest.raises(ConfigError, match="solver analytic needs noise_power"):
+        make_solver("analytic")
+    with pytest.raises(ConfigError, match=r"needs the power of .* `spikegen statistics PIPELINE -o OUT` measures it"):
+        default_solver(pipeline, "analytic")
+    measured = with_noise_power(pipeline, np.linspace(0, 1, STEPS), "by hand")
+    solver = default_solver(measured, "analytic", spacing="trailing")
+    solver.check(measured)
+    assert isinstance(solver, Analytic)
+    np.testing.assert_array_equal(solver.noise_power, np.linspace(0, 1, STEPS))
+    for option, value in (("eta", 1.0), ("variance", "fixed_small"), ("noise_power", 1.0)):
+        with pytest.raises(ConfigError, match=f"solver analytic has no option {option}; it has spacing"):
+            default_solver(measured, "analytic", **{option: value})
 
 
 def test_identity_tells_everything_that_matters() -> None:
