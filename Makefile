@@ -10,10 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench quality variants paper-size clean
+.PHONY: help setup demo test lint format docs bench quality variants paper-size paper-energy clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## make .venv with everything installed
 
@@ -59,6 +59,9 @@ variants: $(STAMP) ## measure SDDPM, TSM, threshold guidance, FSDDIM, the ANN tw
 
 paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion at the sizes of the paper (minutes)
 	$(BIN)/python benchmarks/paper_size.py
+
+paper-energy: $(STAMP) ## the energy table of SDDPM and SDM by their own formula, and what it leaves out
+	$(BIN)/python benchmarks/paper_energy.py
 
 clean: ## remove what the other targets wrote, except .venv
 	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -92,6 +92,7 @@ def report(
     for role, part in found.networks.items():
         console.print(_ROWS[by](part, role))
         console.print(operations_table(part, role))
+        console.print(formula_table(part, role))
     if cost is not None:
         console.print(generator_table(cost))
     console.print(energy_table(found))
@@ -238,11 +239,28 @@ def generator_table(cost: GeneratorCost) -> Table:
     return table
 
 
+def formula_table(found: Report, role: str) -> Table:
+    """Energy by the formula of the papers, per evaluation and per sample, and what the formula leaves out."""
+    steps, energy = len(found.steps), found.formula()
+    columns = ("part", "per evaluation", f"per sample (x {steps} steps)")
+    table = _table(f"{role}: energy by the formula of SDDPM and SDM", columns)
+    for name, part in (
+        ("driven by the image: MACs, once", energy.image),
+        ("driven by spikes: rate x T x MACs as additions", energy.spikes),
+        ("the formula", energy.formula),
+        ("real-valued: MACs at each timestep, not in the formula", energy.real),
+        ("the formula and the real-valued layers", energy.with_real),
+    ):
+        table.add_row(name, joules(part), joules(part * steps))
+    return table
+
+
 def energy_table(found: PipelineReport) -> Table:
     """Estimated energy of one sample under every model, by network and in all, next to the dense ANN."""
     from spikegen.energy import MODELS
 
-    columns = ("model", *found.networks, *(("all",) if len(found.networks) > 1 else ()))
+    networks = (f"{role} (x {len(part.steps)} steps)" for role, part in found.networks.items())
+    columns = ("model", *networks, *(("all",) if len(found.networks) > 1 else ()))
     table = _table("Estimated energy of one sample", columns)
     for model in MODELS.values():
         parts = [model.energy(part.per_sample()) for part in found.networks.values()]
@@ -266,12 +284,17 @@ def _ann(part: Report, model: EnergyModel) -> float | None:
 def notes() -> list[str]:
     """What the energy models bill, and their sources."""
     from spikegen.energy import MODELS
+    from spikegen.energy.formula import SOURCE
 
     lines = []
     for model in MODELS.values():
         prices = "; ".join(f"{p.operation} x {_price(p.low, p.high)} pJ" for p in model.prices)
         sources = "; ".join(dict.fromkeys(price.source for price in model.prices))
         lines.append(f"{model.name}: {prices}. Not billed: {model.not_billed}. Source: {sources}.")
+    lines.append(
+        "The formula of SDDPM and SDM: 4.6 pJ x MACs driven by the image + 0.9 pJ x rate x T x MACs driven by spikes, "
+        f"taps on padding counted. Source: {SOURCE}."
+    )
     lines.append("These are estimates. No energy per operation has been published for Loihi 2, so there is none here.")
     return lines
 

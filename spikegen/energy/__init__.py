@@ -1,5 +1,12 @@
 """Exact operation counts, and joules under named, sourced models."""
 
+from spikegen.energy.formula import Driven as Driven
+from spikegen.energy.formula import FormulaEnergy as FormulaEnergy
+from spikegen.energy.formula import FormulaLayer as FormulaLayer
+from spikegen.energy.formula import formula_ann_energy as formula_ann_energy
+from spikegen.energy.formula import formula_energy as formula_energy
+from spikegen.energy.formula import implied_rate as implied_rate
+from spikegen.energy.formula import program_layers as program_layers
 from spikegen.energy.generator import GeneratorCost as GeneratorCost
 from spikegen.energy.generator import generator_cost as generator_cost
 from spikegen.energy.models import MODELS as MODELS

@@ -20,6 +20,9 @@ DAVIES = (
 )
 
 
+FP32_ADD, FP32_MAC = 0.9, 4.6  # [pJ], HOROWITZ; a MAC is 3.7 + 0.9
+
+
 @dataclass(frozen=True)
 class Price:
     """What one operation costs.
@@ -82,8 +85,8 @@ class EnergyModel:
 
 _ADD = Price(
     "binary_synops",
-    0.9,
-    0.9,
+    FP32_ADD,
+    FP32_ADD,
     "a binary synaptic operation is one FP32 addition (AC)",
     HOROWITZ,
     "published; an addition of the 24-bit integers that are really used is cheaper; memory access is not in it",
@@ -93,8 +96,8 @@ _ADD = Price(
 def _mac(operation: str, what: str) -> Price:
     return Price(
         operation,
-        4.6,
-        4.6,
+        FP32_MAC,
+        FP32_MAC,
         f"{what} is one FP32 multiplication and addition (MAC), 3.7 + 0.9",
         HOROWITZ,
         "published; an integer multiplication is cheaper; memory access is not in it",
@@ -123,7 +126,7 @@ HOROWITZ45_FP32 = EnergyModel(
         _mac("analog_macs", "a synaptic operation of the input image, at each timestep,"),
     ),
     "memory access, neuron updates, bias additions, readout, host",
-    ann_mac=4.6,
+    ann_mac=FP32_MAC,
 )
 
 DAVIES2018_LOIHI1 = EnergyModel(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from spikegen.energy.formula import SOURCE, FormulaEnergy, formula_energy, program_layers
 from spikegen.energy.models import MODELS, Energy, EnergyModel
 from spikegen.energy.operations import OPERATIONS, Operations, count_operations
 from spikegen.errors import ConfigError
@@ -68,6 +69,10 @@ class Report:
         macs = self.ann_macs()
         return None if macs is None or model.ann_mac is None else macs * model.ann_mac
 
+    def formula(self) -> FormulaEnergy:
+        """Mean energy of one evaluation by the formula of the papers."""
+        return formula_energy(program_layers(self.program, self.total), self.program.timesteps)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-able data."""
         total = self.total
@@ -81,6 +86,7 @@ class Report:
             "per_sample": self.per_sample(),
             "ann_macs_per_evaluation": self.ann_macs(),
             "energy": {name: self._energy(model) for name, model in MODELS.items()},
+            "formula": _formula(self.formula(), len(self.steps)),
             "nodes": [asdict(node) for node in total.nodes],
             "projections": [asdict(projection) for projection in total.projections],
             "steps": [_step(step, part) for step, part in zip(self.steps, self.per_step, strict=True)],
@@ -212,6 +218,21 @@ def _joules(energy: Energy) -> dict[str, Any]:
         "low_pj": energy.low,
         "high_pj": energy.high,
         "items": {name: {"low_pj": low, "high_pj": high} for name, (low, high) in items.items()},
+    }
+
+
+def _formula(energy: FormulaEnergy, steps: int) -> dict[str, Any]:
+    parts = {
+        "image_pj": energy.image,
+        "spikes_pj": energy.spikes,
+        "formula_pj": energy.formula,
+        "real_pj": energy.real,
+        "with_real_pj": energy.with_real,
+    }
+    return {
+        "source": SOURCE,
+        "per_evaluation": parts,
+        "per_sample": {name: part * steps for name, part in parts.items()},
     }
 
 

@@ -70,6 +70,21 @@ def test_tables(pipeline_file: Path, counts_file: Path) -> None:
     assert "Davies" in result.output
 
 
+def test_every_figure_of_a_sample_says_how_many_steps_it_is_of(pipeline_file: Path, counts_file: Path) -> None:
+    result = _run(pipeline_file, "--counts", counts_file)
+    lines = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
+    cells = {name: [cell.strip() for cell in line.split("│")[2:-1]] for name, line in lines.items()}
+    assert result.output.count("per sample (x 2 steps)") == 2  # operations, formula
+    assert "denoiser (x 2 steps)" in result.output  # energy
+    # 4 MACs of the image once x 4.6 pJ; 4 MACs at rate 1 in T = 2 timesteps x 0.9 pJ
+    assert cells["driven by the image: MACs, once"] == ["18.4 pJ", "36.8 pJ"]
+    assert cells["driven by spikes: rate x T x MACs as additions"] == ["7.2 pJ", "14.4 pJ"]
+    assert cells["the formula"] == ["25.6 pJ", "51.2 pJ"]
+    assert cells["real-valued: MACs at each timestep, not in the formula"] == ["0 pJ", "0 pJ"]
+    assert cells["the formula and the real-valued layers"] == ["25.6 pJ", "51.2 pJ"]
+    assert "arXiv 2306.17046" in result.output
+
+
 @pytest.mark.parametrize("by", ["projection", "step"])
 def test_other_rows(pipeline_file: Path, counts_file: Path, by: str) -> None:
     result = _run(pipeline_file, "--counts", counts_file, "--by", by)
