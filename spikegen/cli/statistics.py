@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="PIPELINE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Pipeline file to write.")
-@click.option("-n", "--images", type=click.IntRange(min=1), default=100, show_default=True, help="Real images per step.")
+@click.option(
+    "-n", "--images", type=click.IntRange(min=1), default=100, show_default=True, help="Real images per step."
+)
 @click.option(
     "--every",
     type=click.IntRange(min=1),
@@ -60,8 +62,8 @@ def statistics(
 ) -> None:
     """Measure the power of the noise that the network of PIPELINE predicts, and write PIPELINE with it to a new file.
 
-    `spikegen sample --solver analytic` needs it. The integer network itself is measured, on real images with the noise of
-    each diffusion step.
+    `spikegen sample --solver analytic` needs it. The integer network itself is measured, on real images with the noise
+    of each diffusion step.
     """
     from spikegen.program import digest, save
     from spikegen.runtime import NoisePower, open_target, with_noise_power
@@ -78,9 +80,7 @@ def statistics(
     denoiser = pipeline.network("denoiser")
     opened = open_target(place.backend, denoiser, images=place.batch, synapses=place.synapses)
     with contextlib.closing(opened) as target:
-        measurement = NoisePower(
-            pipeline, target, data, every=every, seed=seed, batch=place.batch, state_file=state
-        )
+        measurement = NoisePower(pipeline, target, data, every=every, seed=seed, batch=place.batch, state_file=state)
         steps, before = len(measurement.grid), measurement.completed
         with progress_bar(None if quiet else errors, "measuring", steps * len(data), before * len(data)) as progress:
             power = measurement.run(progress)
@@ -119,9 +119,7 @@ def statistics(
     print_summary(f"{pipeline.name} on {backend}", rows, {}, [output])
 
 
-def _real_images(
-    pipeline: Pipeline, dataset: str | None, most: int, seed: int
-) -> tuple[str, npt.NDArray[np.float32]]:
+def _real_images(pipeline: Pipeline, dataset: str | None, most: int, seed: int) -> tuple[str, npt.NDArray[np.float32]]:
     """The name of the data set, and a random choice of at most ``most`` of the images that were trained on.
 
     Analytic-DPM (arXiv 2201.06503), appendix F.3: all are from the training data.

@@ -1,7 +1,7 @@
-"""Analytic-DPM (Bao et al. 2022, arXiv 2201.06503): the optimal variance of the reverse chain, from measured statistics.
+"""Analytic-DPM (Bao et al. 2022, arXiv 2201.06503): the optimal variance of the reverse chain, from statistics.
 
-The paper writes ``alpha_bar_n`` and ``beta_bar_n = 1 - alpha_bar_n`` as here, and ``s_n = -eps / sqrt(beta_bar_n)`` for the
-score (footnote 1), so its ``beta_bar_n Gamma_n`` (equation 8) is the mean square of the predicted noise, ``h_n``.
+The paper writes ``beta_bar_n`` for ``1 - alpha_bar_n`` and ``s_n = -eps / sqrt(beta_bar_n)`` for the score (footnote
+1), so its ``beta_bar_n Gamma_n`` (equation 8) is the mean square of the predicted noise, ``h_n``.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Analytic(Ancestral):
         # equation 7 is lambda^2 + c^2 Cov (lemma 13), where Cov is the mean variance of a pixel of the image given x_t;
         # lemma 11: Cov = (1 - alpha_bar_t) / alpha_bar_t (1 - h_t)
         covariance = (1.0 - alpha_bar) / alpha_bar * (1.0 - float(self.noise_power[t]))
-        # theorem 2: equation 11 says Cov >= 0 (its upper bound is h_t >= 0), equation 12 Cov <= ((b - a) / 2)^2 with the
-        # range [a, b] = [-1, 1] of pixels
+        # theorem 2: equation 11 says Cov >= 0 (its upper bound is h_t >= 0), equation 12 Cov <= ((b - a) / 2)^2 with
+        # the range [a, b] = [-1, 1] of pixels
         covariance = min(max(covariance, 0.0), 1.0)
-        # equation 13 and below, for some of the timesteps; appendix D for lambda^2 = the posterior variance of DDPM, where
-        # c = sqrt(alpha_bar_prev) beta / (1 - alpha_bar_t)
+        # equation 13 and below, for some of the timesteps; appendix D for lambda^2 = the posterior variance of DDPM,
+        # where c = sqrt(alpha_bar_prev) beta / (1 - alpha_bar_t)
         scale = math.sqrt(alpha_bar_prev) * strided_beta(alpha_bar, alpha_bar_prev) / (1.0 - alpha_bar)
         variance = posterior_variance(alpha_bar, alpha_bar_prev) + scale**2 * covariance
         if t == int(self.timesteps[-2:][0]):  # the last step that adds noise

@@ -45,8 +45,8 @@ class Ancestral(EpsilonSolver):
 def strided_beta(alpha_bar: float, alpha_bar_prev: float) -> float:
     """``beta`` of one step of a chain that visits some of the timesteps: ``1 - alpha_bar_t / alpha_bar_prev``.
 
-    Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), equation 19. It is the schedule's own ``beta_t`` only where
-    the two timesteps are neighbours.
+    Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672), equation 19. It is the schedule's own ``beta_t`` only
+    where the two timesteps are neighbours.
     """
     return 1.0 - alpha_bar / alpha_bar_prev
 

@@ -14,16 +14,16 @@ from spikegen.errors import ConfigError
 DPM_SOLVER = "dpm-solver++"
 # diffusers' default: round(i (K - 1) / n), i = n .. 1
 SPACINGS = ("linspace", "leading", "trailing")
-# The authors' clip of log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in their `NoiseScheduleVP` (LuChengTHU/dpm-solver): the
-# cosine schedule ends in log-SNRs too low to be computed with. The linear one of 1000 steps stays above it.
+# The authors' clip of log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) in their `NoiseScheduleVP` (LuChengTHU/dpm-solver):
+# the cosine schedule ends in log-SNRs too low to be computed with. The linear one of 1000 steps stays above it.
 LAMBDA_MIN = -5.1
 
 
 class DPMSolver(ExternalSolver):
     """diffusers' ``DPMSolverMultistepScheduler``: second order multistep (algorithm 2 of the paper), data prediction.
 
-    The noise schedule is ours, float64 rounded to float32. Where the predicted image is clamped to [-1, 1], it is by the
-    scheduler's thresholding with a maximum of 1.
+    The noise schedule is ours, float64 rounded to float32. Where the predicted image is clamped to [-1, 1], it is by
+    the scheduler's thresholding with a maximum of 1.
 
     Args:
         schedule, train_steps, clip_sample: see :class:`~spikegen.diffusion.epsilon.EpsilonSolver`.
@@ -72,8 +72,8 @@ class DPMSolver(ExternalSolver):
         super().set_timesteps(steps)
         if len(self.timesteps) != steps or (np.diff(self.timesteps) >= 0).any() or self.timesteps[-1] < 0:
             raise ConfigError(
-                f"{DPM_SOLVER} finds no {steps} different timesteps of {self.train_steps}: take another number of steps, "
-                f"at most {self.train_steps // 2}, or another spacing"
+                f"{DPM_SOLVER} finds no {steps} different timesteps of {self.train_steps}: "
+                f"take another number of steps, at most {self.train_steps // 2}, or another spacing"
             )
 
     def identity(self) -> Mapping[str, Any]:

@@ -31,10 +31,10 @@ EVERY = 10
 class NoisePower:
     """One measurement of ``h_t = E[|eps(x_t, t)|^2 / d]``, ``x_t`` being real images with the noise of step ``t``.
 
-    It is Analytic-DPM's ``beta_bar_t Gamma_t`` (arXiv 2201.06503, equation 8), estimated with one draw of noise for each
-    image and step. Steps that are not measured are interpolated linearly, as the paper does between its own (appendix
-    E.1). The same pipeline, images and seed give the same numbers bit for bit, whatever the target, the batch size and
-    whether the measurement was interrupted.
+    It is Analytic-DPM's ``beta_bar_t Gamma_t`` (arXiv 2201.06503, equation 8), estimated with one draw of noise for
+    each image and step. Steps that are not measured are interpolated linearly (the paper does so with ``Gamma`` where
+    it has no measurement, appendix E.1). The same pipeline, images and seed give the same numbers bit for bit, whatever
+    the target, the batch size and whether the measurement was interrupted.
 
     Args:
         pipeline: a valid pipeline of an :class:`~spikegen.program.ImageDiffusion`.
@@ -43,7 +43,8 @@ class NoisePower:
         every: distance of the measured steps, at least 1: 0, every, 2 every, ..., and the last step.
         seed: 0 .. 2^64 - 1.
         batch: images per call of the target, default all; never changes a result.
-        state_file: where to save what is measured after every step; if the file exists, the measurement goes on from it.
+        state_file: where to save what is measured after every step; if the file exists, the measurement goes on from
+            it.
 
     Attributes:
         grid: int64 [G], the steps that are measured, ascending.
@@ -153,7 +154,7 @@ def check_pipeline(pipeline: Pipeline) -> ImageDiffusion:
 
 
 def with_noise_power(pipeline: Pipeline, power: FloatArray, source: str) -> Pipeline:
-    """``pipeline`` with ``power``, float64 [K], as its statistics; ``source`` says in the provenance how it was measured.
+    """``pipeline`` with the statistics ``power``, float64 [K]; ``source`` is what its provenance says of them.
 
     Raises:
         ConfigError: another kind of pipeline.

@@ -43,7 +43,7 @@ def test_it_is_diffusers_own_loop(schedule: str, spacing: str, steps: int) -> No
 class Seeds:
     """A source of noise that is not drawn from: the solver is deterministic, but may be handed generators."""
 
-    def normal(self, shape: tuple[int, ...]) -> Any:
+    def normal(self, shape: tuple[int, ...]) -> Any:  # noqa: ARG002 (the contract)
         raise AssertionError("noise was drawn")
 
     uniform = normal
@@ -83,7 +83,11 @@ def test_the_predicted_image_is_clamped_where_the_pipeline_says_so() -> None:
 
 def test_too_many_steps_are_refused() -> None:
     solver = DPMSolver(train_steps=20)
-    for steps, message in ((20, "finds no 20 different timesteps of 20"), (21, r"allows 1\.\.20"), (0, r"allows 1\.\.20")):
+    for steps, message in (
+        (20, "finds no 20 different timesteps of 20"),
+        (21, r"allows 1\.\.20"),
+        (0, r"allows 1\.\.20"),
+    ):
         with pytest.raises(ConfigError, match=message):
             solver.set_timesteps(steps)
     solver.set_timesteps(10)
@@ -99,7 +103,9 @@ def test_bad_names_are_refused() -> None:
 
 def test_without_diffusers_one_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ConfigError, match=r"solver dpm-solver\+\+ needs diffusers .* pip install 'spikegen\[diffusers\]'"):
+    with pytest.raises(
+        ConfigError, match=r"solver dpm-solver\+\+ needs diffusers .* pip install 'spikegen\[diffusers\]'"
+    ):
         default_solver(tiny(), "dpm-solver++")
 
 

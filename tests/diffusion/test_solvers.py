@@ -5,7 +5,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spikegen.diffusion import DDIM, DDPM, SOLVERS, Absorbing, Analytic, DPMSolver, as_solver, default_solver, make_solver
+from spikegen.diffusion import (
+    DDIM,
+    DDPM,
+    SOLVERS,
+    Absorbing,
+    Analytic,
+    DPMSolver,
+    as_solver,
+    default_solver,
+    make_solver,
+)
 from spikegen.diffusion.dpm_solver import DPM_SOLVER
 from spikegen.diffusion.epsilon import SPACINGS, EpsilonSolver
 from spikegen.diffusion.solvers import ABSORBING, OPTIONS
