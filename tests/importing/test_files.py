@@ -21,7 +21,7 @@ from tests.importing.authors_sddpm import AuthorsUNet
 from tests.importing.authors_spiking_diffusion import AuthorsDenoiser, AuthorsVQVAE
 
 State = dict[str, Tensor]
-SMALL = {"ch": 4, "ch_mult": (1, 2), "num_res_blocks": 1, "steps": 20}
+SMALL: dict[str, Any] = {"ch": 4, "ch_mult": (1, 2), "num_res_blocks": 1, "steps": 20}
 
 
 def sddpm(**changes: Any) -> State:

@@ -156,7 +156,7 @@ def test_unknown_and_missing_fields_are_all_named(folder: Path) -> None:
 
 def test_an_unknown_architecture_is_refused(folder: Path) -> None:
     change_config(folder, architecture="vae")
-    assert "architecture: 'vae' is unknown; known: unet, spiking-diffusion" in refusal(folder)
+    assert "architecture: 'vae' is unknown; known: unet, fsddim, spiking-diffusion" in refusal(folder)
 
 
 @pytest.mark.parametrize(

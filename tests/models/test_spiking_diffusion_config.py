@@ -38,6 +38,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"strides": (2, 4)}, r"\.strides is \(2, 4\); it must be 1\.\.16 integers in 1\.\.3"),
     ({"strides": ("2", 1)}, r"\.strides is \('2', 1\); it must be"),
     ({"denoiser_widths": (4, 5000)}, r"\.denoiser_widths is \(4, 5000\); it must be 1\.\.16 integers in 1\.\.4096"),
+    ({"neuron": "relu"}, r"\.neuron is 'relu'; it must be one of slayer, hard-reset"),
+    ({"neuron": None}, r"\.neuron is None; it must be one of slayer, hard-reset"),
     ({"widths": (8,)}, " has 1 widths and 2 strides"),
     ({"strides": (2, 2, 2)}, " has 2 widths and 3 strides"),
     ({"image_size": 9}, r"\.image_size is 9; strides \(2, 1\) need a multiple of 2"),
