@@ -32,7 +32,7 @@ def pixels(*shape: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
 
 
-def idx(array: Pixels) -> bytes:
+def idx(array: npt.NDArray[Any]) -> bytes:
     """The IDX format: 0, 0, type (8: unsigned byte), number of dimensions, sizes (big endian), data."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 

@@ -26,7 +26,8 @@ def load(folder: Path, size: int | None = None) -> ImageSet:
 
 
 def shown(images: ImageSet) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.rint((images[:].astype(np.float64) + 1) * 127.5)
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.rint((images[:].astype(np.float64) + 1) * 127.5)
+    return values
 
 
 def test_pictures_in_the_order_of_their_paths(tmp_path: Path) -> None:

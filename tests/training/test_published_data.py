@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 from torchvision import datasets, transforms
 
 from spikegen.errors import ConfigError
-from spikegen.training import ImageSet, load_images
+from spikegen.training import ImageSet, Trainer, load_images
 from spikegen.training.datasets import data_root
 from spikegen.training.tasks import NoisePrediction
 from tests.training.data_files import (
@@ -30,6 +31,8 @@ from tests.training.data_files import (
     write_cifar,
     write_mnist,
 )
+from tests.training.recipes import TINY
+from tests.training.states import assert_same_state, state
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +194,7 @@ def test_damaged_idx_files_are_one_error(damage: Callable[[bytes], bytes], tmp_p
     raw = write_mnist(tmp_path, "MNIST", pixels(3, 28, 28))
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ConfigError, match=r"^the data set mnist (cannot be read from|in) .*MNIST/raw"):
+    with pytest.raises(ConfigError, match=r"^the data set mnist (cannot be read from .*MNIST/raw: \w|in .*MNIST/raw holds no images$)"):
         load_images("mnist", tmp_path)
 
 
@@ -242,3 +245,16 @@ def test_training_mirrors_half_of_the_images_of_a_set_that_flips() -> None:
     plain._images(upright, generator)
     torch.randint(6, (400,), generator=other)
     assert torch.equal(generator.get_state(), other.get_state())
+
+
+def test_a_run_on_a_set_that_flips_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flipping = ImageSet.of(load_images("digits")[:50], flips=True)
+    monkeypatch.setattr("spikegen.training.tasks.load_fitting", lambda *_: flipping)
+    Trainer(TINY, tmp_path / "whole").run()
+    Trainer(TINY, tmp_path / "parts").run(until=2)
+    Trainer(TINY, tmp_path / "parts").run()
+    whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert_same_state(whole, parts)
+    monkeypatch.setattr("spikegen.training.tasks.load_fitting", lambda *_: dataclasses.replace(flipping, flips=False))
+    Trainer(TINY, tmp_path / "upright").run()
+    assert not torch.equal(whole["generator"], state(tmp_path / "upright")["generator"])

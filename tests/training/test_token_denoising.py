@@ -181,7 +181,7 @@ def test_noisy_images_are_the_forward_process() -> None:
     alpha = noise.alphas_cumprod[t][:, None, None, None]
     clean = (noisy - (1 - alpha).sqrt() * added) / alpha.sqrt()
     # every clean image is one of the data set, up to float32
-    distance = (clean[:, None] - noise.images[None]).abs().amax(dim=(2, 3, 4)).min(dim=1).values
+    distance = (clean[:, None] - torch.from_numpy(noise.images[:])[None]).abs().amax(dim=(2, 3, 4)).min(dim=1).values
     assert float(distance[alpha.flatten() > 0.1].max()) < 1e-3
     assert 0 <= int(t.min()) < int(t.max()) < 10
 

@@ -91,7 +91,7 @@ def published(name: str, root: Path, *, download: bool) -> ImageSet:
     except _TROUBLE as error:
         doing = "cannot be downloaded to" if download else "cannot be read from"
         raise ConfigError(
-            f"the data set {name} {doing} {folder}: {error or type(error).__name__}; expected are the published files, "
+            f"the data set {name} {doing} {folder}: {str(error) or type(error).__name__}; expected are the published files, "
             f"laid out as torchvision's {entry.reader} does it"
         ) from error
     if not len(images):
