@@ -42,7 +42,7 @@ class DPMSolver(ExternalSolver):
         try:
             from diffusers import DPMSolverMultistepScheduler
 
-            scheduler = DPMSolverMultistepScheduler(
+            scheduler = DPMSolverMultistepScheduler(  # type: ignore[no-untyped-call, unused-ignore]
                 num_train_timesteps=train_steps,
                 trained_betas=trained,
                 algorithm_type="dpmsolver++",

@@ -141,7 +141,7 @@ class NoisePower:
 
 def measured_steps(steps: int, every: int) -> npt.NDArray[np.int64]:
     """0, every, 2 every, ... below ``steps``, and ``steps - 1``."""
-    return np.unique(np.append(np.arange(0, steps, every, dtype=np.int64), steps - 1))
+    return np.unique(np.array([*range(0, steps, every), steps - 1], dtype=np.int64))
 
 
 def check_pipeline(pipeline: Pipeline) -> ImageDiffusion:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from spikegen.diffusion import DDIM, DDPM, SCHEDULES, ExternalSolver, make_solver
+from spikegen.diffusion.epsilon import EpsilonSolver
 from spikegen.errors import ConfigError
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed; it comes with the extra 'test'")
@@ -27,7 +28,7 @@ def close(ours: npt.NDArray[np.float64], theirs: Any, scale: float = 1.0) -> Non
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=TOLERANCE["rtol"], atol=TOLERANCE["atol"] * scale)
 
 
-def walk(solver: DDIM | DDPM, scheduler: Any, steps: int, **options: Any) -> None:
+def walk(solver: EpsilonSolver, scheduler: Any, steps: int, **options: Any) -> None:
     """Every step, both fed with the same sample, so that a difference is the step's own."""
     solver.set_timesteps(steps)
     scheduler.set_timesteps(steps)

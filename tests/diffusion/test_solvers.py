@@ -28,7 +28,7 @@ SHAPE = (2, 1, 3, 3)
 
 def chosen(name: str, schedule: str = "linear", train_steps: int = 50, **options: Any) -> EpsilonSolver:
     """A solver of any name; "analytic" gets some statistics."""
-    statistics = {"noise_power": np.linspace(0.1, 1.0, train_steps)} if name == "analytic" else {}
+    statistics: dict[str, Any] = {"noise_power": np.linspace(0.1, 1.0, train_steps)} if name == "analytic" else {}
     return make_solver(name, schedule, train_steps, **options, **statistics)
 
 
@@ -140,7 +140,8 @@ def test_bad_options_are_refused() -> None:
 
 def test_every_solver_has_its_options_listed() -> None:
     assert OPTIONS.keys() == {*SOLVERS, DPM_SOLVER, ABSORBING}
-    for name, solver in {**SOLVERS, DPM_SOLVER: DPMSolver, ABSORBING: Absorbing}.items():
+    solvers: dict[str, Any] = {**SOLVERS, DPM_SOLVER: DPMSolver, ABSORBING: Absorbing}
+    for name, solver in solvers.items():
         assert inspect.signature(solver).parameters.keys() >= set(OPTIONS[name])
 
 
