@@ -131,7 +131,9 @@ class ProgramNetwork(nn.Module):
             _bias_shadow(p, program.conditioning.tables.get(p.name)) for p in program.populations if isinstance(p, Lif)
         )
         for name, table in program.conditioning.tables.items():
-            self.register_buffer(f"table{self.lifs[name]}", torch.from_numpy(table.astype(np.float32)), False)
+            self.register_buffer(
+                f"table{self.lifs[name]}", torch.from_numpy(table.astype(np.float32)), persistent=False
+            )
         self._plan = {name: self._bundles(name) for name in program.nodes}
         self._dtypes = {p.name: self._sum_dtype(p.name) for p in program.populations}
 
@@ -178,7 +180,8 @@ class ProgramNetwork(nn.Module):
         totals: dict[str, Tensor] = {}
         self._deliver(program.input.name, frames, totals)
         for population in program.populations:
-            current = totals.pop(population.name)
+            silence = frames.new_zeros((1, frames.shape[1], *population.shape))
+            current = totals.pop(population.name, silence)  # a clock hears nothing
             if isinstance(population, Lif):
                 constants = LifConstants.of(population, bounded=population.name not in self.risky)
                 sent[population.name] = fire(current, self._bias(population, steps), constants, program.timesteps)
@@ -221,9 +224,10 @@ class ProgramNetwork(nn.Module):
             if geometry.only and _is_copy(bundle[0]):
                 currents = [given * weights[0].to(geometry.dtype)[:, 0]]
             elif isinstance(bundle[0], Conv):
+                kernel = (torch.cat(weights) if len(weights) > 1 else weights[0]).to(geometry.dtype)
                 whole = functional.conv2d(
                     given.flatten(0, 1),
-                    torch.cat(weights).to(geometry.dtype) if len(weights) > 1 else weights[0].to(geometry.dtype),
+                    kernel,
                     stride=geometry.stride,
                     padding=geometry.padding,
                     dilation=geometry.dilation,
@@ -276,7 +280,8 @@ class ProgramNetwork(nn.Module):
         for p in into:
             gain = int(np.abs(p.gains.astype(np.int64)).max(initial=1)) if p.gains.size else 1
             reach += self._largest(p) * gain << p.exponent
-        return torch.float32 if reach >> min(p.exponent for p in into) < _EXACT_FLOAT32 else torch.float64
+        smallest = min((p.exponent for p in into), default=0)
+        return torch.float32 if reach >> smallest < _EXACT_FLOAT32 else torch.float64
 
 
 def host_value(readout: Readout, current: Tensor) -> Tensor:

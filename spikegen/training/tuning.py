@@ -159,8 +159,6 @@ class Tuner:
         last = self.tuning.iterations if until is None else min(until, self.tuning.iterations)
         while self.iteration < last:
             loss = self._iterate()
-            if not math.isfinite(loss):
-                raise SpikegenError(f"iteration {self.iteration}: the loss is {loss}; lower the learning rate")
             self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
             if on_progress is not None:
                 on_progress(Progress(self.iteration, self.tuning.iterations, self.loss))
@@ -185,6 +183,9 @@ class Tuner:
             with torch.no_grad():
                 taught = self.teacher(noisy, t)
             loss = loss + tuning.teacher_weight * functional.mse_loss(predicted, taught)
+        found = float(loss)
+        if not math.isfinite(found):
+            raise SpikegenError(f"iteration {self.iteration + 1}: the loss is {found}; lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), tuning.gradient_clip)
@@ -197,7 +198,7 @@ class Tuner:
         with torch.no_grad():
             for average, values in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(values, 1 - decay)
-        return float(loss)
+        return found
 
     def _tuned(self, network: ProgramNetwork, before: float, after: float) -> Pipeline:
         program = network.to_program()
