@@ -13,7 +13,20 @@ import pytest
 from spikegen.exporters.lava import LavaTarget
 from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.lowering.retime import retime
-from spikegen.program import Conv, Dense, Input, Lif, Program, Readout, Relay, SwishTail, overflow_risks, validate
+from spikegen.program import (
+    Conv,
+    Dense,
+    Input,
+    Lif,
+    Population,
+    Program,
+    Projection,
+    Readout,
+    Relay,
+    SwishTail,
+    overflow_risks,
+    validate,
+)
 from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal, frames
 
@@ -142,12 +155,12 @@ def test_payloads_of_the_full_width_by_hand(synapses: str) -> None:
     one = np.ones((1, 1, 1, 1), dtype=np.int8)
     chain = ["in", *(f"r{level}" for level in range(1, levels))]
     senders = [*chain, "clock"]
-    populations = (
+    populations: tuple[Population, ...] = (
         Lif("clock", (1, 1, 1), 5, 4095, 0, np.array([3], dtype=np.int16), 6),
         *(Relay(name, (1, 1, 1), 12) for name in chain[1:]),
         *(Readout(f"{form}.{name}", (1, 1, 1), np.ones(5), np.zeros(1)) for name in senders for form in ("c", "d")),
     )
-    projections = (
+    projections: tuple[Projection, ...] = (
         *(Conv(f"{a}>{b}", a, b, one, 0) for a, b in pairwise(chain)),
         *(Conv(f"{name}>c", name, f"c.{name}", one, 0, gains=factors) for name in senders),
         *(Dense(f"{name}>d", name, f"d.{name}", -one[0, 0], 0, gains=factors) for name in senders),
