@@ -67,13 +67,13 @@ def test_jpeg(tmp_path: Path) -> None:
 
 
 def test_pictures_of_several_sizes_need_one_to_be_resized_to(tmp_path: Path) -> None:
-    wide, tall = pixels(8, 12, 3), pixels(11, 8, 3, seed=1)
+    wide, tall = pixels(8, 12, 3), pixels(13, 8, 3, seed=1)
     save(tmp_path / "0.png", Image.fromarray(wide))
     save(tmp_path / "1.png", Image.fromarray(tall))
-    with pytest.raises(ConfigError, match=r"1\.png: the picture has 11 x 8 pixels, 0\.png has 8 x 12; put @SIZE"):
+    with pytest.raises(ConfigError, match=r"1\.png: the picture has 13 x 8 pixels, 0\.png has 8 x 12; put @SIZE"):
         load(tmp_path)
     # at their shorter side nothing is left to interpolate: the squares in their centres
-    centres = np.stack([wide[:, 2:10], tall[1:9]]).transpose(0, 3, 1, 2)
+    centres = np.stack([wide[:, 2:10], tall[2:10]]).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(shown(load(tmp_path, 8)), centres)
     assert load(tmp_path, 5).shape == (2, 3, 5, 5)
     halves = np.stack([np.asarray(Image.fromarray(p.transpose(1, 2, 0)).resize((4, 4), 2)) for p in centres])
