@@ -194,7 +194,8 @@ def test_damaged_idx_files_are_one_error(damage: Callable[[bytes], bytes], tmp_p
     raw = write_mnist(tmp_path, "MNIST", pixels(3, 28, 28))
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ConfigError, match=r"^the data set mnist (cannot be read from .*MNIST/raw: \w|in .*MNIST/raw holds no images$)"):
+    message = r"^the data set mnist (cannot be read from .*MNIST/raw: \w|in .*MNIST/raw holds no images$)"
+    with pytest.raises(ConfigError, match=message):
         load_images("mnist", tmp_path)
 
 

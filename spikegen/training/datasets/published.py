@@ -91,8 +91,8 @@ def published(name: str, root: Path, *, download: bool) -> ImageSet:
     except _TROUBLE as error:
         doing = "cannot be downloaded to" if download else "cannot be read from"
         raise ConfigError(
-            f"the data set {name} {doing} {folder}: {str(error) or type(error).__name__}; expected are the published files, "
-            f"laid out as torchvision's {entry.reader} does it"
+            f"the data set {name} {doing} {folder}: {str(error) or type(error).__name__}; expected are the published "
+            f"files, laid out as torchvision's {entry.reader} does it"
         ) from error
     if not len(images):
         raise ConfigError(f"the data set {name} in {folder} holds no images")
