@@ -198,7 +198,10 @@ def test_shipped_models_are_checkpoints() -> None:
         (("--eta", 1.5), "--eta"),
         (("--eta", "nan"), "eta is nan"),
         (("--solver", "ddpm", "--eta", 0.5), "solver ddpm has no option eta"),
-        (("--solver", "absorbing"), "solver 'absorbing' does not fit this pipeline; its solvers are ddim, ddpm"),
+        (
+            ("--solver", "absorbing"),
+            "solver 'absorbing' does not fit this pipeline; its solvers are analytic, ddim, ddpm, dpm-solver++",
+        ),
         (("--temperature", 0.5), "solver ddim has no option temperature"),
         (("--generator", "lookup"), "--generator is an option of pipelines of tokens; tiny samples images"),
         (("--tokens", "a.npy"), "--tokens is an option of pipelines of tokens; tiny samples images"),
