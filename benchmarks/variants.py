@@ -11,8 +11,9 @@ where it was interrupted; the repository holds them. Then each network makes sam
 
 `+ TG` is threshold guidance: all thresholds times 0.997, or, where the integer thresholds are too coarse for that,
 times the nearest scale below that they can express. `float` is the trained network, `integer` its export, `tuned` the
-export after quantisation-aware fine-tuning. The figures are those of `quality.py`; synaptic operations are counted, per
-evaluation. Nothing is chosen by these figures: steps, factor and seed are fixed in advance.
+export after quantisation-aware fine-tuning with the float network as its teacher. The figures are those of
+`quality.py`; synaptic operations are counted, per evaluation. Nothing is chosen by these figures: steps, factor and
+seed are fixed in advance.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from spikegen.program.threshold import guided, nearest_scales
 from spikegen.runtime import Session, write_png
 from spikegen.runtime.statistics import NoisePower, with_noise_power
 from spikegen.simulator import Simulator
-from spikegen.training import RECIPES, Progress, Trainer, fine_tuning, tune
+from spikegen.training import RECIPES, Progress, Trainer, fine_tuning
+from spikegen.training.tuning import Tuner, Tuning
 
 TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "ANN twin"}
 GUIDED = ("sddpm", "tsm")
@@ -51,6 +53,7 @@ SOLVERS = (
     *(("analytic", steps) for steps in (10, 20, 50)),
     *(("dpm-solver++", steps) for steps in (10, 20)),
 )
+TUNING = Tuning(iterations=400)
 STATISTICS_IMAGES, STATISTICS_EVERY = 64, 20
 
 
@@ -96,7 +99,8 @@ def variants(runs: Path) -> Iterator[Variant]:
             save(export_checkpoint(runs / name), exported)
         tuned = runs / f"{name}-tuned.h5"
         if not tuned.exists():
-            save(tune(load(exported), runs / f"{name}-tuning", on_progress=progress(f"tuning {name}")), tuned)
+            tuner = Tuner(load(exported), runs / f"{name}-tuning", TUNING, checkpoint)
+            save(tuner.run(on_progress=progress(f"tuning {name}")).pipeline, tuned)
         yield Variant(name, checkpoint, load(exported), load(tuned))
 
 
