@@ -57,8 +57,9 @@ quality: $(STAMP) ## measure the samples: float model, integer Program, real dat
 variants: $(STAMP) ## measure SDDPM, TSM, threshold guidance, FSDDIM, the ANN twin and the solvers (an hour)
 	$(BIN)/python benchmarks/variants.py
 
-paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion at the sizes of the paper (minutes)
+paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion and SDDPM at the sizes of the papers (minutes)
 	$(BIN)/python benchmarks/paper_size.py
+	$(BIN)/python benchmarks/sddpm_size.py
 
 paper-energy: $(STAMP) ## the energy table of SDDPM and SDM by their own formula, and what it leaves out
 	$(BIN)/python benchmarks/paper_energy.py

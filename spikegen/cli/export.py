@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most bits of the gain of a timestep (a model with TSM); fewer are used where they leave a smaller error.",
 )
+@click.option(
+    "--streams",
+    type=click.Choice(["cheapest", "composed", "relayed"]),
+    default="cheapest",
+    show_default=True,
+    help="Real-valued streams: composed into the projections of their readers, computed once by relays, or whichever "
+    "costs fewer operations.",
+)
 @threshold_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of calibration data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -49,6 +57,7 @@ def export(
     input_bits: int,
     input_range: float,
     payload_bits: int,
+    streams: str,
     threshold_scale: float,
     seed: int,
     as_json: bool,
@@ -77,6 +86,7 @@ def export(
             input_bits=input_bits,
             noisy_range=input_range,
             payload_bits=payload_bits,
+            streams=streams,
         )
         pipeline = guided(pipeline, threshold_scale)
         save(pipeline, output)

@@ -52,7 +52,7 @@ def _describe_host(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _describe_network(program: Program) -> dict[str, Any]:
-    from spikegen.program import Conv, Lif, Readout, overflow_risks
+    from spikegen.program import Conv, Lif, Readout, Relay, overflow_risks
     from spikegen.program.counting import fan_out
     from spikegen.program.ir import neurons
 
@@ -91,7 +91,13 @@ def _describe_network(program: Program) -> dict[str, Any]:
         }
         for p in program.projections
     ]
+    spiking = [node for node in program.populations if isinstance(node, Lif)]
     return {
+        # A layer that reads a concatenation is several populations, and layers that fire alike share one.
+        "spiking_layers": len({node.origin for node in spiking} - {""}),
+        "spiking_populations": len(spiking),
+        "spiking_neurons": sum(neurons(node) for node in spiking),
+        "relays": sum(isinstance(node, Relay) for node in program.populations),
         "timesteps": program.timesteps,
         "depth": program.depth,
         "conditioning_steps": program.conditioning.steps,
@@ -133,6 +139,10 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
         f"\n{role}: T = {summary['timesteps']}, depth {summary['depth']}"
         + (f", biases for {conditioned} diffusion steps" if conditioned > 1 else "")
     )
+    console.print(
+        f"{summary['spiking_layers']} spiking layers in {summary['spiking_populations']} populations of "
+        f"{summary['spiking_neurons']:,} neurons, {summary['relays']} relays, {len(summary['projections'])} projections"
+    )
     table(
         "populations",
         {
@@ -162,7 +172,7 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
         summary["projections"],
     )
     if summary["streams"]:
-        streams = [{**s, "choice": "relay" if s["relay"] else "composed"} for s in summary["streams"]]
+        streams = [{**stream, "choice": _choice(stream)} for stream in summary["streams"]]
         table(
             "real-valued streams (estimated synaptic operations of one evaluation)",
             {
@@ -179,6 +189,13 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
             console.print(f"overflow is possible: {risk}")
     else:
         console.print("overflow is impossible (interval bounds over all inputs)")
+
+
+def _choice(stream: dict[str, Any]) -> str:
+    if stream["relay"]:
+        return "relay"
+    cheaper = (stream["relay_operations"] or 0.0) < (stream["composed_operations"] or 0.0)
+    return "composed (a relay is too coarse)" if cheaper and not stream.get("fits", True) else "composed"
 
 
 def _cell(value: Any) -> str:

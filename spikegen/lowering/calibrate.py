@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from spikegen.training.datasets import ImageSet
 
 
+# Large networks are calibrated on fewer inputs: minutes on two cores for the largest published U-Nets.
+BUDGET_MACS, INPUTS_MIN = 1 << 37, 4
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Noised images and their diffusion steps.
@@ -31,6 +35,19 @@ class Calibration:
 
     images: npt.NDArray[np.float64]
     steps: npt.NDArray[np.int64]
+
+
+def within_budget(data: Calibration, macs: int) -> Calibration:
+    """Evenly spread inputs of ``data``, as many as :data:`BUDGET_MACS` allows, at least :data:`INPUTS_MIN`.
+
+    Args:
+        data: calibration data.
+        macs: multiply-accumulates of one evaluation of the network (all timesteps).
+    """
+    total = len(data.steps)
+    kept = min(total, max(INPUTS_MIN, BUDGET_MACS // max(1, macs)))
+    chosen = np.arange(kept) * total // kept
+    return data if kept == total else Calibration(data.images[chosen], data.steps[chosen])
 
 
 def noised(

@@ -54,6 +54,7 @@ class Stream:
         composed_operations, relay_operations: estimated operations of one evaluation of the whole network with each
             choice (all earlier streams as decided). NaN where a Relay was the only exact way.
         relay: True if a Relay was chosen.
+        fits: False if a Relay would have left the weights into it too few units.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stream:
     composed_operations: float
     relay_operations: float
     relay: bool
+    fits: bool = True
 
 
 Terms: TypeAlias = tuple[tuple[str, Kernel], ...]
@@ -101,7 +103,10 @@ STREAMS = ("cheapest", "composed", "relayed")
 
 
 def compose_linear(
-    graph: LayerGraph, rates: Mapping[str, float], policy: str = "cheapest"
+    graph: LayerGraph,
+    rates: Mapping[str, float],
+    policy: str = "cheapest",
+    fits: Callable[[FloatNetwork], bool] = lambda _: True,
 ) -> tuple[FloatNetwork, list[Stream]]:
     """Populations and composed kernels of ``graph`` (without norms), and the decision for each stream.
 
@@ -110,6 +115,7 @@ def compose_linear(
         rates: neuron layer -> mean spikes per neuron and timestep, measured on calibration data.
         policy: one of :data:`STREAMS`: each stream as it costs fewer operations, or all of them composed (but where
             only a relay is exact), or all relayed.
+        fits: whether the relays of a network are fine enough to be chosen because they cost less.
 
     Raises:
         LoweringError: a path that neither composing nor a Relay can express exactly, or an unknown policy.
@@ -144,8 +150,9 @@ def compose_linear(
         known = set(made)
         candidate = build(relays | {op.name})
         relay_cost = candidate.operations(rates)
-        relay = policy == "relayed" or (policy == "cheapest" and relay_cost < cost)
-        streams.append(Stream(op.name, len(readers), cost, relay_cost, relay))
+        room = fits(candidate)
+        relay = policy == "relayed" or (policy == "cheapest" and relay_cost < cost and room)
+        streams.append(Stream(op.name, len(readers), cost, relay_cost, relay, room))
         if relay:
             relays.add(op.name)
             best, cost = candidate, relay_cost

@@ -30,6 +30,7 @@ def export_checkpoint(
     input_bits: int = INPUT_BITS,
     noisy_range: float = NOISY_RANGE,
     payload_bits: int = PAYLOAD_BITS,
+    streams: str = "cheapest",
 ) -> Pipeline:
     """The pipeline of a checkpoint (a shipped name or a folder), calibrated on the data set it was trained on.
 
@@ -40,6 +41,7 @@ def export_checkpoint(
         input_bits: magnitude bits of real-valued inputs (images, code vectors).
         noisy_range: largest magnitude of a noised image; what is larger is clipped.
         payload_bits: the most bits of the gain of a timestep (TSM).
+        streams: policy for real-valued streams, one of :data:`~spikegen.lowering.compose_linear.STREAMS`.
 
     Raises:
         CheckpointError, LoweringError: what is wrong with the checkpoint, or cannot be lowered.
@@ -47,7 +49,14 @@ def export_checkpoint(
     checkpoint = load_checkpoint(source)
     name = os.path.basename(os.path.normpath(str(source)))
     return export_model(
-        checkpoint, name, seed, on_stage, input_bits=input_bits, noisy_range=noisy_range, payload_bits=payload_bits
+        checkpoint,
+        name,
+        seed,
+        on_stage,
+        input_bits=input_bits,
+        noisy_range=noisy_range,
+        payload_bits=payload_bits,
+        streams=streams,
     )
 
 
@@ -60,6 +69,7 @@ def export_model(
     input_bits: int = INPUT_BITS,
     noisy_range: float = NOISY_RANGE,
     payload_bits: int = PAYLOAD_BITS,
+    streams: str = "cheapest",
 ) -> Pipeline:
     """The same for a checkpoint in memory."""
     stage = on_stage or (lambda _: None)
@@ -77,6 +87,7 @@ def export_model(
             part.input_format,
             lambda found, role=role: stage(f"{role}: {found}"),  # type: ignore[misc]
             payload_bits,
+            streams,
         )
         for role, part in parts.items()
     }

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering.calibrate import Calibration, record_spikes
+from spikegen.lowering.calibrate import Calibration, record_spikes, within_budget
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import LayerGraph, Shape
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.quantize import quantize
+from spikegen.lowering.relay_room import relays_fit
 from spikegen.lowering.retime import retime
 from spikegen.lowering.trace import trace
 from spikegen.program import Program, validate
@@ -32,6 +33,7 @@ def lower(
     input_format: InputFormat | None = None,
     on_stage: Callable[[str], None] | None = None,
     payload_bits: int = PAYLOAD_BITS,
+    streams: str = "cheapest",
 ) -> Program:
     """Lower ``model(x, t)`` or ``model(x)`` to a valid Program.
 
@@ -45,6 +47,7 @@ def lower(
         input_format: quantisation of the input.
         on_stage: called with the name of each pass as it starts.
         payload_bits: the most bits of the gain of a timestep (TSM).
+        streams: policy for real-valued streams, one of :data:`~spikegen.lowering.compose_linear.STREAMS`.
 
     Raises:
         LoweringError: what cannot be lowered, by name.
@@ -57,15 +60,23 @@ def lower(
     stage("fold BatchNorm")
     folded: LayerGraph = fold_batchnorm(traced)
     stage("calibrate")
+    inputs = len(data.steps)
+    data = within_budget(data, folded.macs() * timesteps)
     spikes, _ = record_spikes(model, data)
     rates = {layer: float(sent.mean()) for layer, sent in spikes.items()}
     stage("compose linear paths")
-    network, streams = compose_linear(folded, rates)
+    form = input_format or InputFormat()
+    port = form.port(shape)
+    network, decisions = compose_linear(folded, rates, streams, lambda found: relays_fit(found, port))
     stage("quantise")
-    program = quantize(network, data, input_format or InputFormat(), name, folded.macs(), payload_bits)
+    program = quantize(network, data, form, name, folded.macs(), payload_bits)
     stage("retime")
     program = retime(program)
-    report = {**program.report, "streams": [dataclasses.asdict(stream) for stream in streams]}
+    report = {
+        **program.report,
+        "streams": [dataclasses.asdict(decision) for decision in decisions],
+        "calibration": {"inputs": len(data.steps), "offered": inputs},
+    }
     program = dataclasses.replace(program, report=_finite(report))
     validate(program)
     return program

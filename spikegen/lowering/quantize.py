@@ -16,20 +16,15 @@ import torch
 from spikegen.errors import LoweringError
 from spikegen.lowering.calibrate import Calibration
 from spikegen.lowering.input_format import InputFormat
-from spikegen.lowering.kernels import dense_weight
 from spikegen.lowering.network import FloatNetwork, FloatPopulation
 from spikegen.lowering.payloads import PAYLOAD_BITS
-from spikegen.lowering.scale_search import Candidate, ScaleSearch, is_uniform, quantized_population, weight_of
-from spikegen.program import Conditioning, Conv, Input, Lif, Population, Program, Relay
+from spikegen.lowering.relay_room import relay_floor
+from spikegen.lowering.scale_search import Candidate, ScaleSearch, quantized_population
+from spikegen.program import Conditioning, Conv, Lif, Population, Program, Relay
 from spikegen.program.bounds import message_interval
 from spikegen.program.numerics import lif_step
 
 Messages = npt.NDArray[np.int32]
-# A reader adds a relay's message for T timesteps to a membrane of 2^17 units of current; this share leaves room for its
-# bias and its other inputs.
-RELAY_SHARE = 0.5
-# Where a convolution reads a relay, its weights need the room: then messages are as short as those of the input.
-RELAY_WEIGHTED_MAX = (1 << 7) - 1
 
 
 def quantize(
@@ -58,7 +53,7 @@ def quantize(
     last_reader = {p.source: p.target for p in network.projections}  # projections are in the order of their targets
     scales = {"input": port.scale}
     intervals = {"input": message_interval(port)}
-    relay_floor = _relay_floor(network, port)
+    floor = relay_floor(network, port)
     populations: list[Population] = []
     projections: list[Conv] = []
     tables: dict[str, npt.NDArray[np.int16]] = {}
@@ -67,10 +62,9 @@ def quantize(
     clocks = network.clocks()
     for population in network.populations:
         if population.name in clocks:
-            best, power = _clock(population, len(data.steps) * network.timesteps), 0.0
+            best = _clock(population, len(data.steps) * network.timesteps)
         else:
-            search = ScaleSearch(network, population, messages, scales, intervals, relay_floor, payload_bits)
-            best, power = search.best(), search.power
+            best = ScaleSearch(network, population, messages, scales, intervals, floor, payload_bits).best()
         populations.append(best.population)
         projections += best.projections
         if best.table is not None:
@@ -82,7 +76,7 @@ def quantize(
         for heard in [node for node in messages if last_reader[node] == population.name]:
             del messages[heard]  # nothing else reads them
         risks += best.risks
-        rows.append(_report_row(best, power))
+        rows.append(_report_row(best))
     return Program(
         name,
         network.timesteps,
@@ -102,32 +96,7 @@ def _clock(population: FloatPopulation, frames: int) -> Candidate:
     if built is None:
         raise LoweringError(f"{population.name}: its threshold or bias does not fit a Lif")
     current = torch.zeros((frames, *population.shape), dtype=torch.float64)
-    return Candidate(built[0], None, (), (nothing, nothing), 0.0, [], current)
-
-
-def _relay_floor(network: FloatNetwork, port: Input) -> float:
-    """The smallest LSB a relay may have: its largest possible message must leave the membranes of its readers room.
-
-    One value for all relays, since a relay that reads another one cannot be coarser than it.
-    """
-    reach = {"input": np.maximum(-port.low, port.high) * port.scale}
-    weighted = {p.source for p in network.projections if not is_uniform(p)}
-    largest = coarse = 0.0
-    for population in network.populations:
-        total = np.zeros(population.shape[0])
-        for projection in network.projections:
-            if projection.target == population.name:
-                kernel = projection.kernel
-                weight = np.abs(dense_weight(weight_of(kernel), kernel.groups)).sum(axis=(2, 3))
-                if kernel.gains is not None:
-                    weight = weight * np.abs(kernel.gains).max()
-                total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
-        reach[population.name] = total if population.is_relay else np.ones(population.shape[0])
-        if population.is_relay:
-            largest = max(largest, float(total.max()))
-            if population.name in weighted:
-                coarse = max(coarse, float(total.max()) / RELAY_WEIGHTED_MAX)
-    return max(coarse, largest * network.timesteps / (RELAY_SHARE * (1 << 17)))
+    return Candidate(built[0], None, (), (nothing, nothing), 0.0, [], 0.0, current)
 
 
 def _messages(best: Candidate, timesteps: int, steps: npt.NDArray[np.int64]) -> Messages:
@@ -150,7 +119,7 @@ def _messages(best: Candidate, timesteps: int, steps: npt.NDArray[np.int64]) -> 
     return spikes
 
 
-def _report_row(best: Candidate, power: float) -> dict[str, Any]:
+def _report_row(best: Candidate) -> dict[str, Any]:
     node = best.population
     row: dict[str, Any] = {
         "population": node.name,
@@ -159,12 +128,12 @@ def _report_row(best: Candidate, power: float) -> dict[str, Any]:
         "current_min": int(best.interval[0].min()),
         "current_max": int(best.interval[1].max()),
         "exponents": {conv.name: conv.exponent for conv in best.projections},
-        "relative_error": math.sqrt(best.error / power) if power > 0 else 0.0,
+        "relative_error": math.sqrt(best.error / best.power) if best.power > 0 else 0.0,
         "overflow": "possible" if best.risks else "impossible",
     }
     if isinstance(node, Lif):
         row["vth"] = node.vth
-    if any(chosen.bits for chosen in best.payloads):
+    if any(chosen.bits or chosen.error for chosen in best.payloads):  # 0 bits: all gains are rounded to one number
         row["payload_bits"] = max(chosen.bits for chosen in best.payloads)
         row["gain_error"] = max(chosen.error for chosen in best.payloads)
     return row

@@ -1,26 +1,39 @@
 """The search for the scale (LSB) of one population.
 
-Candidates for the LSB are tried; each projection takes the smallest exponent whose 8-bit grid holds its weights; the
-LSB with the smallest mean squared error of the current on calibration data wins, among those that interval bounds prove
-free of overflow. Gains per timestep become integer payloads, tried with every number of bits.
+Where its weights, biases and threshold lie on a grid of their own, that grid is taken
+(:mod:`~spikegen.lowering.native_grid`). Else candidates for the LSB are tried; each projection takes the smallest
+exponent whose 8-bit grid holds its weights; the LSB with the smallest mean squared error of the current on calibration
+data wins, among those that interval bounds prove free of overflow. Large populations are compared on a sample of
+channels and frames (:mod:`~spikegen.lowering.currents`). Gains per timestep become integer payloads, tried with every
+number of bits.
 The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from spikegen.errors import LoweringError
+from spikegen.lowering.currents import (
+    EXACT_FLOAT32,
+    IntArray,
+    currents,
+    folded,
+    is_uniform,
+    rows_of,
+    sample,
+    weight_of,
+    with_gains,
+)
 from spikegen.lowering.graph import FloatArray
-from spikegen.lowering.kernels import Kernel
+from spikegen.lowering.native_grid import native_grids, native_threshold
 from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
 from spikegen.lowering.payloads import PAYLOAD_BITS, Payload, choices
 from spikegen.program import Conv, Lif, Population, Readout, Relay
@@ -28,6 +41,7 @@ from spikegen.program.bounds import Interval, population_risks, projection_inter
 from spikegen.program.numerics import (
     BIAS_EXP_MAX,
     BIAS_MANT_MAX,
+    DECAY_MAX,
     GRADED_BITS_MAX,
     STATE_SHIFT,
     VTH_MAX,
@@ -43,7 +57,6 @@ OCTAVES_FINER, OCTAVES_COARSER = 1, 4
 # few.
 CLIPS = (1.0, 0.85, 0.7)
 RELAY_WEIGHTS = (1, 2, 3, 4, 6, 8)
-_EXACT_FLOAT32 = 1 << 24  # integers and their sums below this are exact in float32, which is several times as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +70,7 @@ class Candidate:
         interval: bounds of its current.
         error: mean squared error of the current, bias correction included.
         risks: what may overflow.
+        power: mean square of the current that is wanted.
         current: the summed integer current on the calibration data, float64 [N * T, C, H, W].
         payloads: of the projections.
     """
@@ -67,19 +81,26 @@ class Candidate:
     interval: Interval
     error: float
     risks: list[str]
+    power: float
     current: torch.Tensor
     payloads: Sequence[Payload] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Proposal:
-    """Weights for one LSB whose threshold and bias fit, and whether bounds prove it (before bias correction)."""
+    """An LSB and exponents whose threshold and bias fit.
+
+    Attributes:
+        lsb, exponents, payloads: what defines it.
+        error: mean squared error of the current in the sample, less each channel's mean.
+        risky: whether a channel of the sample may overflow.
+    """
 
     lsb: float
-    projections: tuple[Conv, ...]
-    interval: Interval
-    proved: bool
+    exponents: tuple[int, ...]
     payloads: Sequence[Payload]
+    error: float
+    risky: bool
 
 
 class ScaleSearch:
@@ -107,58 +128,100 @@ class ScaleSearch:
     ) -> None:
         self.network, self.population = network, population
         self.incoming = [p for p in network.projections if p.target == population.name]
+        self.weights = [weight_of(p.kernel) for p in self.incoming]
+        self.signed = [bool((weight < 0).any()) for weight in self.weights]
         self.intervals, self.relay_floor = intervals, relay_floor
-        self.inputs = [_folded(messages[p.source]) for p in self.incoming]
+        self.inputs = [folded(messages[p.source]) for p in self.incoming]
         self.scales = [scales[p.source] for p in self.incoming]
         self.largest = [
-            scale * float(np.abs(weight_of(p.kernel)).max())
-            for p, scale in zip(self.incoming, self.scales, strict=True)
+            scale * float(np.abs(weight).max()) for weight, scale in zip(self.weights, self.scales, strict=True)
         ]
         self.payloads = choices([p.kernel.gains for p in self.incoming], payload_bits)
         self.clocks = network.clocks()
         self.relays = {p.name for p in network.populations if p.is_relay}
-        self.wanted = sum(
-            (
-                _with_gains(_currents(p.kernel, weight_of(p.kernel), sent.double()).mul_(scale), p.kernel.gains)
-                for p, scale, sent in zip(self.incoming, self.scales, self.inputs, strict=True)
-            ),
-            start=torch.zeros(()),
-        )
-        self.power = float(self.wanted.square().mean())
+        self.uniform = [is_uniform(p) for p in self.incoming]
+        self.frames = np.arange(len(self.inputs[0]))
+        self.sample = sample(population, self.incoming, len(self.frames), self._reach())
 
     def best(self) -> Candidate:
-        """The candidate with the smallest error among those proved free of overflow, else the coarsest one."""
+        """The candidate without error, else that of the smallest error among those free of overflow, else the first."""
+        native = self._native()
+        if native is not None:
+            return native
         proposals = [proposal for payloads in self.payloads for proposal in self._proposals(payloads)]
-        best: Candidate | None = None
-        for proposal in [p for p in proposals if p.proved] or proposals[:1]:
-            candidate = self._candidate(proposal)
-            if candidate is None:
+        for proposal in sorted((p for p in proposals if not p.risky), key=lambda p: p.error):
+            candidate = self._candidate(proposal, proved=True)
+            if candidate is not None:
+                return candidate
+        for proposal in proposals:
+            candidate = self._candidate(proposal, proved=False)
+            if candidate is not None:
+                return candidate
+        raise LoweringError(
+            f"{self.population.name}: no scale fits its weights, threshold and bias; the largest weight is "
+            f"{max(self.largest):.4g}, the largest bias {float(np.abs(self.population.bias).max()):.4g}"
+        )
+
+    def _reach(self) -> FloatArray:
+        """How far the current of each channel can get, float64 [C], real; roughly for kernels of several groups."""
+        reach = np.zeros(self.population.shape[0])
+        for projection, weight, scale in zip(self.incoming, self.weights, self.scales, strict=True):
+            low, high = self.intervals[projection.source]
+            rows = np.abs(weight).sum(axis=(1, 2, 3)) * scale * max(-int(low.min()), int(high.max()))
+            reach += rows.reshape(len(reach), -1).max(axis=1)
+        return reach
+
+    def _native(self) -> Candidate | None:
+        """The candidate on the grid on which the population lies already, or None.
+
+        A leaky membrane lies on no grid.
+        """
+        population, steps = self.population, self.network.timesteps
+        if population.neuron is not None and population.neuron[1:] != (DECAY_MAX, 0):
+            return None
+        payloads = next((found for found in self.payloads if all(p.error == 0.0 for p in found)), None)
+        if payloads is None:
+            return None
+        factors = [scale * chosen.unit for scale, chosen in zip(self.scales, payloads, strict=True)]
+        biases = population.bias if population.table is None else population.bias + population.table
+        for grid in native_grids([w * factor for w, factor in zip(self.weights, factors, strict=True)]):
+            lsb = grid.lsb
+            if population.is_relay and lsb < self.relay_floor:
+                break
+            vth = None if population.neuron is None else native_threshold(population.neuron[0], lsb, biases)
+            if population.neuron is not None and vth is None:
                 continue
-            if best is None or (not candidate.risks and (best.risks or candidate.error < best.error)):
-                best = candidate
-        if best is None:
-            raise LoweringError(
-                f"{self.population.name}: no scale fits its weights, threshold and bias; the largest weight is "
-                f"{max(self.largest):.4g}, the largest bias {float(np.abs(self.population.bias).max()):.4g}"
-            )
-        return best
+            projections = self._projections(lsb, grid.exponents, payloads)
+            interval = self._interval(projections)
+            built = quantized_population(population, lsb, population.bias, interval)
+            if built is None:
+                continue
+            node, table = built
+            if isinstance(node, Lif) and vth is not None:
+                node = dataclasses.replace(node, vth=vth)
+                kept = (node.bias_mant if table is None else node.bias_mant + table).astype(np.int64) << node.bias_exp
+                if not np.array_equal(kept, np.rint(biases / lsb * (1 << STATE_SHIFT))):
+                    continue
+            if population_risks(node, interval, steps, table):
+                break  # a finer LSB only has less room
+            current = self._current(projections)
+            power = float(current.square().mean()) * lsb**2
+            return Candidate(node, table, projections, interval, 0.0, [], power, current, payloads)
+        return None
 
     def _scales(self, largest: Sequence[float]) -> list[float]:
         """The LSBs to try, coarsest first, where the largest weights of the projections are ``largest``."""
         if not any(largest):
             raise LoweringError(f"{self.population.name}: all its weights are zero")
         pairs = [
-            (p, value)
-            for p, value in zip(self.incoming, largest, strict=True)
+            (p, value, uniform)
+            for p, value, uniform in zip(self.incoming, largest, self.uniform, strict=True)
             if value > 0 and p.source not in self.clocks  # a bias takes whatever grid there is
         ]
-        plain = {value for p, value in pairs if is_uniform(p) and (weight_of(p.kernel) >= 0).all()}
-        if self.population.weights is not None and plain == {value for _, value in pairs} and len(plain) == 1:
-            return list(plain)  # a readout of messages as they are: the weight 1
         # A relay's unit must be a whole number of units here, or the whole stream would be scaled wrongly.
-        relayed = [value for p, value in pairs if p.source in self.relays and is_uniform(p)]
+        relayed = [value for p, value, uniform in pairs if p.source in self.relays and uniform]
         exact = {value / whole for value in relayed for whole in RELAY_WEIGHTS}
-        fits = [value for p, value in pairs if not is_uniform(p)] or [value for _, value in pairs]
+        fits = [value for _, value, uniform in pairs if not uniform] or [value for _, value, _ in pairs]
         steps = range(OCTAVES_COARSER * STEPS_PER_OCTAVE, -OCTAVES_FINER * STEPS_PER_OCTAVE - 1, -1)
         # At `full` the smallest projection fills its 8 bits at exponent 1.
         full = min(fits) / (2 * WEIGHT_MAX)
@@ -167,6 +230,9 @@ class ScaleSearch:
             # Readers with this threshold can then hold the relay's unit exactly, as the weight 1.
             unit = self._reader_threshold()
             scales = {unit / max(1, math.floor(unit / max(lsb, self.relay_floor))) for lsb in scales}
+        if self.population.is_relay and exact:
+            # What the relays before it add up to is in their unit; a finer one must leave the readers room too.
+            exact = {lsb for lsb in exact if lsb >= self.relay_floor} or {max(exact)}
         return sorted(exact or scales, reverse=True)
 
     def _reader_threshold(self) -> float:
@@ -191,96 +257,119 @@ class ScaleSearch:
                 grid = tuple(lsb * (1 << exponent) for exponent in exponents)
                 if max(exponents) > WEIGHT_EXP_MAX or grid in seen:
                     continue  # a finer LSB with the same real weights only has less room
-                projections = tuple(
-                    _conv(p, weight_of(p.kernel) * (scale * chosen.unit / lsb), exponent, chosen)
-                    for p, scale, exponent, chosen in zip(self.incoming, self.scales, exponents, payloads, strict=True)
-                )
-                interval = self._interval(projections)
-                built = quantized_population(population, lsb, population.bias, interval)
-                if built is None:
-                    continue
-                proved = not population_risks(built[0], interval, self.network.timesteps, built[1])
-                if proved:
-                    seen.add(grid)
-                yield _Proposal(lsb, projections, interval, proved, payloads)
+                seen.add(grid)
+                proposal = self._proposal(lsb, exponents, payloads)
+                if proposal is not None:
+                    yield proposal
 
-    def _exponents(self, lsb: float, clip: float, largest: Sequence[float]) -> list[int]:
+    def _exponents(self, lsb: float, clip: float, largest: Sequence[float]) -> tuple[int, ...]:
         exponents = []
-        for projection, value in zip(self.incoming, largest, strict=True):
-            # Loihi's 8-bit weights of mixed sign are even; those of one sign are not.
-            smallest = 0 if (weight_of(projection.kernel) >= 0).all() else 1
+        for signed, value in zip(self.signed, largest, strict=True):
             fitting = math.ceil(math.log2(max(clip * value / (WEIGHT_MAX * lsb), 1e-9)) - 1e-9)
-            exponents.append(max(smallest, fitting))
-        return exponents
+            exponents.append(max(int(signed), fitting))  # Loihi's 8-bit weights of mixed sign are even
+        return tuple(exponents)
 
-    def _interval(self, projections: Sequence[Conv]) -> Interval:
+    def _proposal(self, lsb: float, exponents: tuple[int, ...], payloads: Sequence[Payload]) -> _Proposal | None:
+        """The proposal with its error in the sample, or None if its threshold or bias does not fit."""
+        channels, frames = self.sample.channels, self.sample.frames
+        projections = self._projections(lsb, exponents, payloads, channels)
+        found = self._interval(projections, channels)
         low = high = np.zeros(self.population.shape[0], dtype=np.int64)
-        for conv in projections:
-            added = projection_interval(conv, self.intervals[conv.source])
-            low, high = low + added[0], high + added[1]
-        return low, high
+        low, high = low.copy(), high.copy()
+        low[channels], high[channels] = found
+        built = quantized_population(self.population, lsb, self.population.bias, (low, high))
+        if built is None:
+            return None
+        risky = bool(population_risks(built[0], (low, high), self.network.timesteps, built[1]))
+        if risky:
+            return _Proposal(lsb, exponents, payloads, math.inf, risky)
+        error = self._error(lsb, projections, payloads, channels, frames)
+        error -= error.mean(dim=(0, 2, 3), keepdim=True)
+        return _Proposal(lsb, exponents, payloads, float(error.square_().mean(dtype=torch.float64)), risky)
 
-    def _candidate(self, proposal: _Proposal) -> Candidate | None:
-        """``proposal`` with its bias corrected and its error, or None if the corrected bias does not fit."""
-        current = self._current(proposal.projections)
-        error = (proposal.lsb * current).neg_().add_(self.wanted)  # in place: these are the largest arrays of an export
-        correction = error.mean(dim=(0, 2, 3)).numpy()
-        bias = self.population.bias + correction
-        built = quantized_population(self.population, proposal.lsb, bias, proposal.interval)
+    def _candidate(self, proposal: _Proposal, proved: bool) -> Candidate | None:
+        """``proposal`` with its bias corrected; None if that does not fit, or is not free of overflow (``proved``)."""
+        lsb, payloads, steps = proposal.lsb, proposal.payloads, self.network.timesteps
+        projections = self._projections(lsb, proposal.exponents, payloads)
+        interval = self._interval(projections)
+        built = quantized_population(self.population, lsb, self.population.bias, interval)
+        if built is None or (proved and population_risks(built[0], interval, steps, built[1])):
+            return None
+        error = self._error(lsb, projections, payloads, np.arange(self.population.shape[0]), self.frames)
+        correction = error.mean(dim=(0, 2, 3), dtype=torch.float64).numpy()
+        built = quantized_population(self.population, lsb, self.population.bias + correction, interval)
         if built is None:
             return None
         node, table = built
-        score = float(error.sub_(torch.from_numpy(correction)[:, None, None]).square_().mean())
-        risks = population_risks(node, proposal.interval, self.network.timesteps, table)
-        return Candidate(node, table, proposal.projections, proposal.interval, score, risks, current, proposal.payloads)
+        risks = population_risks(node, interval, steps, table)
+        if proved and risks:
+            return None
+        current = self._current(projections)
+        power = float((lsb * current).add_(error).square_().mean())
+        error -= torch.from_numpy(correction).to(error)[:, None, None]
+        score = float(error.square_().mean(dtype=torch.float64))
+        return Candidate(node, table, projections, interval, score, risks, power, current, payloads)
+
+    def _projections(
+        self,
+        lsb: float,
+        exponents: Sequence[int],
+        payloads: Sequence[Payload],
+        channels: IntArray | None = None,
+    ) -> tuple[Conv, ...]:
+        """The nearest integer projections; of some output channels only, but all of a kernel with several groups."""
+        result = []
+        for p, weight, scale, exponent, chosen in zip(
+            self.incoming, self.weights, self.scales, exponents, payloads, strict=True
+        ):
+            rows = weight if channels is None or p.kernel.groups > 1 else weight[rows_of(p.kernel, channels)]
+            result.append(_conv(p, rows * (scale * chosen.unit / lsb), exponent, chosen))
+        return tuple(result)
+
+    def _interval(self, projections: Sequence[Conv], channels: IntArray | None = None) -> Interval:
+        """Bounds of the current; of some channels only where ``projections`` are."""
+        low = high = np.zeros(self.population.shape[0] if channels is None else len(channels), dtype=np.int64)
+        for conv in projections:
+            added = projection_interval(conv, self.intervals[conv.source])
+            if channels is not None and conv.groups > 1:
+                added = added[0][channels], added[1][channels]
+            low, high = low + added[0], high + added[1]
+        return low, high
+
+    def _error(
+        self,
+        lsb: float,
+        projections: Sequence[Conv],
+        payloads: Sequence[Payload],
+        channels: IntArray,
+        frames: IntArray,
+    ) -> torch.Tensor:
+        """Wanted current less the current of ``projections``, in frames and channels, [F, C, H, W]; 0 where exact."""
+        total = torch.zeros(())
+        for p, weight, scale, conv, chosen, messages in zip(
+            self.incoming, self.weights, self.scales, projections, payloads, self.inputs, strict=True
+        ):
+            sent = messages if len(frames) == len(messages) else messages[torch.from_numpy(frames)]
+            rows = weight if len(conv.weight) == len(weight) else weight[rows_of(p.kernel, channels)]
+            wanted, unit = rows * scale, lsb * (1 << conv.exponent)
+            if p.kernel.gains is None:
+                error = currents(p.kernel, wanted - conv.weight * unit, sent)
+            else:
+                error = with_gains(currents(p.kernel, wanted, sent), p.kernel.gains, frames)
+                error -= with_gains(currents(p.kernel, conv.weight * unit, sent), chosen.integers, frames)
+            total = error[:, channels].add_(total) if error.shape[1] != len(channels) else error.add_(total)
+        return total
 
     def _current(self, projections: Sequence[Conv]) -> torch.Tensor:
         """The summed integer current of all projections, float64 [N * T, C, H, W], exact."""
         total = torch.zeros((), dtype=torch.float64)
         for projection, conv, sent in zip(self.incoming, projections, self.inputs, strict=True):
-            mantissas = conv.weight.astype(np.float64)
-            reach = float(np.abs(mantissas).sum(axis=(1, 2, 3)).max() * sent.abs().max())
-            narrow = sent if reach < _EXACT_FLOAT32 else sent.double()
-            current = _currents(projection.kernel, torch.from_numpy(mantissas).to(narrow), narrow)
-            scaled = _with_gains(current.double().mul_(1 << conv.exponent), conv.gains)
+            reach = float(np.abs(conv.weight.astype(np.int16)).sum(axis=(1, 2, 3)).max() * sent.abs().max())
+            narrow = sent if reach < EXACT_FLOAT32 else sent.double()
+            current = currents(projection.kernel, conv.weight, narrow)
+            scaled = with_gains(current.double().mul_(1 << conv.exponent), conv.gains, self.frames)
             total = scaled.add_(total)
         return total
-
-
-def is_uniform(projection: FloatProjection) -> bool:
-    """All nonzero weights are equal at every timestep: the identity, possibly upsampled."""
-    weight = weight_of(projection.kernel)
-    nonzero = weight[weight != 0]
-    return bool(projection.kernel.gains is None and nonzero.size and (nonzero == nonzero[0]).all())
-
-
-def weight_of(kernel: Kernel) -> FloatArray:
-    """The weight of a kernel that has one."""
-    if kernel.weight is None:
-        raise LoweringError("a projection has no weight")
-    return kernel.weight
-
-
-def _folded(messages: npt.NDArray[np.int32]) -> torch.Tensor:
-    """Messages [N * T, C, H, W] in float32 where that is exact, else in float64."""
-    exact = max(-int(messages.min()), int(messages.max())) < _EXACT_FLOAT32
-    return torch.from_numpy(messages.reshape(-1, *messages.shape[2:]).astype(np.float32 if exact else np.float64))
-
-
-def _currents(kernel: Kernel, weight: FloatArray | torch.Tensor, messages: torch.Tensor) -> torch.Tensor:
-    """``kernel`` with ``weight`` on messages [B, C, H, W], both of one floating type."""
-    currents = functional.conv2d(
-        messages, torch.as_tensor(weight), None, kernel.stride, kernel.padding, kernel.dilation, kernel.groups
-    )
-    return currents if kernel.shuffle == 1 else functional.pixel_shuffle(currents, kernel.shuffle)
-
-
-def _with_gains(currents: torch.Tensor, gains: npt.NDArray[Any] | None) -> torch.Tensor:
-    """``currents`` [N * T, ...] times the gain of each timestep, in place; None or empty: as they are."""
-    if gains is not None and gains.size:
-        by_time = currents.unflatten(0, (-1, len(gains)))
-        by_time.mul_(torch.from_numpy(gains.astype(np.float64)).reshape(-1, 1, 1, 1))
-    return currents
 
 
 def _conv(projection: FloatProjection, units: FloatArray, exponent: int, payload: Payload) -> Conv:

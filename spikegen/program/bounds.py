@@ -20,9 +20,10 @@ def projection_interval(projection: Projection, source: Interval) -> Interval:
 
     They hold at every timestep: with gains, for the one whose gain is worst.
     """
-    weight = projection.weight.astype(np.int64)
+    weight = projection.weight
     low, high = _payloads(projection, source)
     if isinstance(projection, Dense):
+        weight = weight.astype(np.int64)
         per_channel = weight.shape[1] // len(low)
         low, high = np.repeat(low, per_channel), np.repeat(high, per_channel)
         lowest = np.minimum(weight * low, weight * high).sum(axis=1).min(keepdims=True)
@@ -31,10 +32,12 @@ def projection_interval(projection: Projection, source: Interval) -> Interval:
         out, inputs, *_ = weight.shape
         per_group = out // projection.groups
         channels = (np.arange(out) // per_group)[:, None] * inputs + np.arange(inputs)
-        low, high = low[channels][:, :, None, None], high[channels][:, :, None, None]
-        lowest, highest = np.minimum(weight * low, weight * high), np.maximum(weight * low, weight * high)
         # A tap that falls on padding adds 0, so the worst case keeps only the taps that make it worse.
-        lowest, highest = np.minimum(lowest, 0).sum(axis=(1, 2, 3)), np.maximum(highest, 0).sum(axis=(1, 2, 3))
+        low, high = np.minimum(low, 0)[channels], np.maximum(high, 0)[channels]
+        negative = np.minimum(weight, 0).sum(axis=(2, 3), dtype=np.int64)
+        positive = np.maximum(weight, 0).sum(axis=(2, 3), dtype=np.int64)
+        lowest = (positive * low + negative * high).sum(axis=1)
+        highest = (positive * high + negative * low).sum(axis=1)
         pixels = projection.shuffle**2
         lowest, highest = lowest.reshape(-1, pixels).min(axis=1), highest.reshape(-1, pixels).max(axis=1)
     return _saturated(lowest) << projection.exponent, _saturated(highest) << projection.exponent

@@ -18,6 +18,7 @@ def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
     result = succeed("inspect", made / "small.h5")
     assert "small: ImageDiffusion (beta_schedule squaredcos_cap_v2, clip_sample True), digest " in result.stdout
     assert re.search(r"denoiser: T = 2, depth \d+, biases for 20 diffusion steps", result.stdout)
+    assert re.search(r"\d+ spiking layers in \d+ populations of [\d,]+ neurons, \d+ relays, \d+ proj", result.stdout)
     assert "down.0.neuron1" in result.stdout
     assert "composed" in result.stdout
     assert "overflow is impossible" in result.stdout
@@ -29,6 +30,7 @@ def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
     }
     network = described["networks"]["denoiser"]
     assert {row["name"] for row in network["populations"]} == set(load(made / "small.h5").network("denoiser").nodes)
+    assert 0 < network["spiking_layers"] <= network["spiking_populations"]
     assert network["streams"]
     for stream in network["streams"]:
         composed, relayed = stream["composed_operations"], stream["relay_operations"]
@@ -36,6 +38,16 @@ def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
         assert f"{composed:,.0f}" in result.stdout
         assert f"{relayed:,.0f}" in result.stdout
     assert described["provenance"]["dataset"] == "digits"
+
+
+def test_export_can_relay_every_stream(made: Path, tmp_path: Path) -> None:
+    relays = [
+        summary("export", made / "small", "-o", tmp_path / "other.h5", "--streams", streams)["networks"]["denoiser"][
+            "relays"
+        ]
+        for streams in ("composed", "relayed")
+    ]
+    assert relays[0] == 0 < relays[1]
 
 
 @pytest.mark.lava

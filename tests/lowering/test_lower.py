@@ -100,7 +100,8 @@ def test_every_neuron_layer_is_somewhere_in_the_program(model: SpikingUNet, prog
 
 def test_the_report_is_plain_json(program: Program) -> None:
     report = json.loads(json.dumps(program.report, allow_nan=False))
-    assert set(report) == {"quantisation", "overflow_risks", "streams"}
+    assert set(report) == {"quantisation", "overflow_risks", "streams", "calibration"}
+    assert report["calibration"]["inputs"] == report["calibration"]["offered"]
     assert report["streams"]
     for stream in report["streams"]:
         assert stream["relay"] == (stream["relay_operations"] < stream["composed_operations"])
