@@ -16,12 +16,14 @@ from torch.nn import functional
 
 
 def neuron() -> nn.Module:
-    return IFNode(step_mode="m")  # type: ignore[no-any-return]
+    result: nn.Module = IFNode(step_mode="m")
+    return result
 
 
 def folded(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply an image layer to (T, N, C, H, W), SNN time folded into the batch."""
-    return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    y: Tensor = module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return y
 
 
 class GainedConv(nn.Module):
@@ -33,7 +35,8 @@ class GainedConv(nn.Module):
         self.tsmp = nn.Parameter(torch.ones(timesteps, 1, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.tsmconv(x).unflatten(0, (len(self.tsmp), -1)) * self.tsmp).flatten(0, 1)
+        y: Tensor = self.tsmconv(x).unflatten(0, (len(self.tsmp), -1)) * self.tsmp
+        return y.flatten(0, 1)
 
 
 class Convolutions:

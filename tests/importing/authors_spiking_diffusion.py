@@ -49,7 +49,7 @@ class Quantizer(nn.Module):
         """int64 (N, h, w) of spikes (T, N, D, h, w)."""
         fused = (1 - self.alpha) * self.memout(spikes) + self.alpha * torch.sum(spikes, dim=0) / len(spikes)
         flat = fused.permute(0, 2, 3, 1)
-        distances = (flat[..., None, :] - self.embeddings.weight).square().sum(-1)
+        distances: Tensor = (flat[..., None, :] - self.embeddings.weight).square().sum(-1)
         return distances.argmin(-1)
 
     def code_vectors(self, indices: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def randomised(network: nn.Module, run: Callable[[], Any], seed: int = 0) -> Non
                 module.bias.copy_(uniform(0.1, 0.7, module.bias))
                 module.momentum = 1.0
             elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Conv3d | nn.Linear):
-                module.bias.copy_(uniform(-0.3, 0.3, module.bias))  # type: ignore[union-attr]
+                assert module.bias is not None
+                module.bias.copy_(uniform(-0.3, 0.3, module.bias))
         for name, parameter in network.named_parameters():
             if name.endswith("tsmp"):
                 parameter.copy_(uniform(0.5, 1.5, parameter))
