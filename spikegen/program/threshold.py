@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from spikegen.errors import ConfigError
 from spikegen.program.bounds import Interval, current_bounds, population_risks
 from spikegen.program.ir import Lif, Program
 from spikegen.program.numerics import BIAS_EXP_MAX, DECAY_MAX, VTH_MAX, WEIGHT_EXP_MAX
-from spikegen.program.pipeline import Pipeline
+from spikegen.program.pipeline import ImageDiffusion, Pipeline
 
 # What a threshold becomes may miss what was asked for by this share of the change.
 TOLERANCE = 0.5
@@ -72,6 +74,8 @@ def nearest_scales(program: Program, factor: float) -> list[float]:
 def guided(pipeline: Pipeline, factor: float) -> Pipeline:
     """``pipeline`` whose denoiser has its thresholds scaled (:func:`scale_thresholds`).
 
+    The measured power of its predicted noise is dropped: it is that of the network before.
+
     Raises:
         ConfigError: the pipeline has no denoiser, or its thresholds cannot be scaled by ``factor``.
     """
@@ -79,7 +83,11 @@ def guided(pipeline: Pipeline, factor: float) -> Pipeline:
         return pipeline
     denoiser = scale_thresholds(pipeline.network("denoiser"), factor)
     provenance = {**pipeline.provenance, "threshold_scale": str(factor)}
-    return dataclasses.replace(pipeline, networks={**pipeline.networks, "denoiser": denoiser}, provenance=provenance)
+    host = pipeline.host
+    if isinstance(host, ImageDiffusion):
+        host = dataclasses.replace(host, noise_power=np.empty(0))
+    networks = {**pipeline.networks, "denoiser": denoiser}
+    return dataclasses.replace(pipeline, host=host, networks=networks, provenance=provenance)
 
 
 def _neurons(program: Program) -> Iterator[Lif]:

@@ -166,10 +166,12 @@ def test_a_clock_keeps_its_threshold() -> None:
 
 def test_a_pipeline() -> None:
     program = network(vth=150)
-    pipeline = Pipeline("digits", ImageDiffusion(), {"denoiser": program})
+    pipeline = Pipeline("digits", ImageDiffusion(noise_power=np.ones(2)), {"denoiser": program})
     scaled = guided(pipeline, 0.997)
     assert scaled.provenance["threshold_scale"] == "0.997"
     assert scaled.network("denoiser").report["threshold_scale"] == 0.997
+    assert isinstance(scaled.host, ImageDiffusion)
+    assert not scaled.host.noise_power.size
     assert guided(pipeline, 1.0) is pipeline
     with pytest.raises(ConfigError, match="has no denoiser"):
         guided(Pipeline("chain", Standalone(), {"network": program}), 0.997)
