@@ -91,7 +91,7 @@ class _Rounded(Function):
         return torch.minimum(torch.maximum((values * unit).round_(), low), high)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         return gradient * ctx.unit, None, None, None
 
 
@@ -308,7 +308,8 @@ def _tail(tail: SwishTail, x: Tensor, t: int) -> Tensor:
     x = functional.silu(x * scale[:, None, None] + shift[:, None, None])
     q = functional.conv2d(x, weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2)) * tail.gains[t]
     mixed = functional.conv2d(q, mix, mix_bias, padding=(mix.shape[2] // 2, mix.shape[3] // 2))
-    return functional.silu(mixed) + q
+    value: Tensor = functional.silu(mixed) + q
+    return value
 
 
 def _is_copy(projection: Projection) -> bool:

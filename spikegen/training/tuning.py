@@ -10,7 +10,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -204,7 +204,9 @@ class Tuner:
         program = network.to_program()
         notes = {**self.run_id, "iterations": self.iteration, "loss_before": before, "loss_after": after}
         report = {**program.report, "overflow_risks": overflow_risks(program), "tuning": notes}
-        host = dataclasses.replace(self.pipeline.host, noise_power=np.empty(0))  # it was that of the old weights
+        host = dataclasses.replace(
+            cast(ImageDiffusion, self.pipeline.host), noise_power=np.empty(0)
+        )  # it was that of the old weights
         return dataclasses.replace(
             self.pipeline,
             host=host,

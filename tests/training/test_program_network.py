@@ -110,12 +110,11 @@ def test_the_input_is_rounded_as_the_host_does() -> None:
 
 def test_projections_that_share_a_geometry_are_one_convolution() -> None:
     weight = np.ones((2, 2, 3, 3), dtype=np.int8)
-    readout = {"weights": np.ones(2), "bias": np.zeros(2)}
     program = Program(
         "forked",
         2,
         Input("in", (2, 4, 4), 3, 1.0),
-        tuple(Readout(name, (2, 4, 4), **readout) for name in "abcd"),
+        tuple(Readout(name, (2, 4, 4), np.ones(2), np.zeros(2)) for name in "abcd"),
         (
             Conv("in>a", "in", "a", weight, 1, padding=(1, 1)),
             Conv("in>b", "in", "b", 3 * weight, 2, padding=(1, 1)),
@@ -142,7 +141,7 @@ class _Spike(Function):
         return (v > threshold).to(v.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (v,) = ctx.saved_tensors
         return gradient / (1 + (math.pi * (v / ctx.threshold - 1)) ** 2) / ctx.threshold, None
 
@@ -168,8 +167,12 @@ def test_the_gradient_of_a_population(du: int, dv: int, steady: bool) -> None:
     timesteps = 5
     constants = LifConstants(300 << 6, du, dv, bounded=True)
     shape = (1 if steady else timesteps, 3, 2, 4, 4)
-    current = torch.randint(-200, 400, shape, generator=generator).double().requires_grad_()
-    bias = torch.randint(-999, 999, (3, 2), generator=generator).double().requires_grad_()
+    current = torch.randint(-200, 400, shape, generator=generator).double()
+    bias = torch.randint(-999, 999, (3, 2), generator=generator).double()
+    bias[0, 0] = 0
+    current[0, 0, 0] = 300  # exactly the threshold, which is not above it
+    current.requires_grad_()
+    bias.requires_grad_()
     sent = torch.randn((timesteps, 3, 2, 4, 4), generator=generator).double()
     expected = slow_fire(current, bias, constants, timesteps)
     wanted = torch.autograd.grad((expected * sent).sum(), (current, bias))
@@ -267,7 +270,7 @@ def test_a_membrane_that_could_overflow_is_shrunk() -> None:
         np.testing.assert_array_equal(bias[[0, 2]], 0)
         assert 50 < bias[1] < 3000
         np.testing.assert_array_equal(tuned.projections[1].weight, program.projections[1].weight)
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
     images = np.full((1, 1, 6, 6), 127, dtype=np.int32)
     assert_equals_simulator(network, images, 0)
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ from spikegen.training.tuning import Tuner, Tuning, noise_loss
 from tests.training.recipes import TINY_TOKENS
 from tests.training.states import assert_same_state, saved, state
 
-RECIPE = Recipe(model=UNetConfig(image_size=8, width=4, multipliers=(1,), timesteps=2, diffusion_steps=10))
+SIZES = UNetConfig(image_size=8, width=4, multipliers=(1,), timesteps=2, diffusion_steps=10)
+RECIPE = Recipe(model=SIZES)
 SHORT = Tuning(iterations=4, batch_size=8, learning_rate=0.1, warmup=1)
 
 
@@ -205,7 +207,7 @@ def test_pipelines_that_cannot_be_tuned(pipeline: Pipeline, tmp_path: Path) -> N
 
 
 def test_teachers_that_do_not_fit(pipeline: Pipeline, tmp_path: Path) -> None:
-    other = untrained(dataclasses.replace(RECIPE, model=dataclasses.replace(RECIPE.model, diffusion_steps=20)), 1)
+    other = untrained(dataclasses.replace(RECIPE, model=dataclasses.replace(SIZES, diffusion_steps=20)), 1)
     with pytest.raises(ConfigError, match=r"diffusion steps \(1, 8, 8, 20\), small takes \(1, 8, 8, 10\)"):
         Tuner(pipeline, tmp_path, SHORT, other)
     with pytest.raises(ConfigError, match="the teacher must predict the noise of images"):
@@ -226,6 +228,6 @@ def test_teachers_that_do_not_fit(pipeline: Pipeline, tmp_path: Path) -> None:
         ("teacher_weight", -0.5),
     ],
 )
-def test_settings_out_of_range(field: str, value: float) -> None:
+def test_settings_out_of_range(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^Tuning.{field} is {value}; it must be"):
         dataclasses.replace(Tuning(), **{field: value})
