@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
 from spikegen.models.coding import DirectCoding
+from spikegen.models.gain import TemporalGain
 from spikegen.models.readouts import MembraneReadout
 from spikegen.models.unet import ResidualBlock
 
@@ -18,7 +19,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def on_grid(model: Model, seed: int = 0) -> Model:
-    """Random multiples of 1/8 for every weight; BatchNorm with power-of-two scales."""
+    """Random multiples of 1/8 for every weight, of 1/2 for gains; BatchNorm with power-of-two scales."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor, low: int, high: int) -> Tensor:
@@ -31,6 +32,8 @@ def on_grid(model: Model, seed: int = 0) -> Model:
                 bias = getattr(module, "bias", None)
                 if bias is not None:
                     bias.copy_(draw(bias, -4, 4) / 8)
+            elif isinstance(module, TemporalGain):
+                module.gains.copy_(draw(module.gains, -1, 4) / 2)
             elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 assert module.running_var is not None
                 module.eps = 0.0

@@ -71,18 +71,23 @@ def repeated(images: Images, timesteps: int) -> Tensor:
     return torch.from_numpy(images)[:, None].expand(-1, timesteps, -1, -1, -1)
 
 
-def run_graph(graph: LayerGraph, images: Images, step: int = 0) -> Values:
+Neuron: TypeAlias = Callable[[Tensor, float, int, int], Tensor]
+
+
+def run_graph(graph: LayerGraph, images: Images, step: int = 0, fire: Neuron = neuron) -> Values:
     """Every value of a layer graph, operation by operation."""
     values: Values = {}
     for op in graph.ops:
         if isinstance(op, InputOp):
             values[op.name] = repeated(images, graph.timesteps)
         else:
-            values[op.name] = _operation(op, [values[name] for name in op.inputs], step)
+            values[op.name] = _operation(op, [values[name] for name in op.inputs], step, fire)
     return values
 
 
-def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: PLR0911 - one line for each operation
+def _operation(  # noqa: PLR0911 - one line for each operation
+    op: Op, inputs: Sequence[Tensor], step: int, fire: Neuron
+) -> Tensor:
     x = inputs[0]
     match op:
         case ConvOp():
@@ -103,7 +108,7 @@ def _operation(op: Op, inputs: Sequence[Tensor], step: int) -> Tensor:  # noqa: 
         case ConditionOp():
             return x + _per_channel(op.table[step])
         case NeuronOp():
-            return neuron(x, op.threshold, op.du, op.dv)
+            return fire(x, op.threshold, op.du, op.dv)
         case ReadoutOp():
             return x
     raise AssertionError(op)
@@ -126,9 +131,6 @@ def apply(kernel: Kernel, x: Tensor) -> Tensor:
     weight = torch.from_numpy(kernel.weight)
     y = functional.conv2d(x, weight, None, kernel.stride, kernel.padding, kernel.dilation, kernel.groups)
     return functional.pixel_shuffle(y, kernel.shuffle)
-
-
-Neuron: TypeAlias = Callable[[Tensor, float, int, int], Tensor]
 
 
 def run_network(network: FloatNetwork, images: Images, step: int = 0, fire: Neuron = neuron) -> Values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from spikegen.models import (
     UNetConfig,
     save_checkpoint,
 )
+from spikegen.models.gain import TemporalGain
 from spikegen.models.vqsvae import PIXEL_SCALE
 from spikegen.program import ImageDiffusion, TokenDiffusion, digest, validate_pipeline
 from spikegen.training.datasets import load_images, split
@@ -50,6 +52,18 @@ def test_a_checkpoint_folder_is_exported_with_its_provenance(checkpoint: Path) -
     assert len(exported.provenance["checkpoint_digest"]) == 64
     again = export_checkpoint(checkpoint, 3, input_bits=6, noisy_range=3.0)
     assert digest(again) == digest(exported)
+
+
+def test_gains_of_a_checkpoint_keep_to_the_payload_bits_that_are_asked_for(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SpikingUNet(dataclasses.replace(CONFIG, neuron="hard-reset", tail="swish", tsm=True)).eval()
+    for module in model.modules():
+        if isinstance(module, TemporalGain):
+            module.gains.data = torch.rand(2) + 0.5
+    save_checkpoint(tmp_path, Checkpoint(model, "linear", "digits", {}))
+    program = export_checkpoint(tmp_path, payload_bits=2).network("denoiser")
+    assert max(int(abs(p.gains).max()) for p in program.projections if p.gains.size) in {2, 3}
+    assert max(row.get("payload_bits", 0) for row in program.report["quantisation"]) == 2
 
 
 def test_a_checkpoint_of_an_unknown_data_set_is_refused(checkpoint: Path) -> None:

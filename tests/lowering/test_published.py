@@ -98,7 +98,7 @@ def read(network: FloatNetwork, stream: Tensor) -> Tensor:
     torch.testing.assert_close(whole, whole.round(), rtol=0, atol=0)
     nothing = np.zeros(population.shape[0])
     readout = Readout("readout", population.shape, population.weights, nothing, unit, population.tail)
-    return torch.from_numpy(host_readout(readout, whole.numpy().astype(np.int64)))  # type: ignore[arg-type]
+    return torch.from_numpy(host_readout(readout, whole.numpy().astype(np.int64)))
 
 
 class Conditioned(nn.Module):
@@ -132,6 +132,7 @@ def test_a_gain_of_a_value_that_depends_on_the_diffusion_step_is_refused_by_name
     (population,) = (p for p in network.populations if p.table is not None)
     weight = model.mix.weight.detach()[:, :, 0, 0].double()
     expected = 2 * model.time.weight.detach().double() @ weight.T
+    assert population.table is not None
     np.testing.assert_allclose(population.table, expected.numpy(), rtol=1e-12)
 
 
@@ -146,7 +147,7 @@ class Tail(nn.Sequential):
         self.joined = joined
         self.readout = SwishTailReadout(4 if joined else 2, 3, 3, tsm=True)
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         stream = self.conv(self.coding(x))
         y: Tensor = self.readout(torch.cat([stream, self.neuron(stream)], 1) if self.joined else stream)
         return y

@@ -19,11 +19,15 @@ from spikegen.lowering.layers import LAYERS
 from spikegen.lowering.trace import trace
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
 from spikegen.models.coding import DirectCoding
+from spikegen.models.denoiser import TimeBias
+from spikegen.models.gain import TemporalGain
+from spikegen.models.hard_reset import HardResetNeuron
 from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout
-from spikegen.models.unet import ConvNorm, TimeBias
+from spikegen.models.swish_tail import SwishTailReadout
 from tests.lowering.graphs import images_for
-from tests.lowering.networks import STEPS, TIMESTEPS, Network, Plain, neuron, on_grid
-from tests.lowering.reference import model_spikes, run_graph, run_network
+from tests.lowering.networks import EMBEDDING, STEPS, TIMESTEPS, ConvNorm, Network, Plain, neuron, on_grid
+from tests.lowering.reference import hard_reset, model_spikes, run_graph, run_network
+from tests.lowering.reference import neuron as slayer
 
 SHAPE = (1, 6, 6)
 
@@ -46,7 +50,8 @@ class Conditioned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.a, self.b, self.last = ConvNorm(1, 2), TimeBias(4, 2, TIMESTEPS), TimeBias(4, 2, 3), neuron()
+        self.conv, self.last = ConvNorm(1, 2), neuron()
+        self.a, self.b = (TimeBias(EMBEDDING, 2, TIMESTEPS) for _ in range(2))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         y: Tensor = self.last(torch.add(self.a(embedding) + self.conv(x), self.b(embedding)))
@@ -84,6 +89,21 @@ CASES: dict[Any, Callable[[], nn.Module]] = {
     MembraneReadout: lambda: chain(ConvNorm(1, 2), neuron()),
     MeanReadout: lambda: chain(ConvNorm(1, 2), neuron(), readout=MeanReadout(TIMESTEPS)),
     FusedReadout: lambda: chain(ConvNorm(1, 2), neuron(), readout=FusedReadout(TIMESTEPS)),
+    HardResetNeuron: lambda: chain(
+        ConvNorm(1, 2),
+        HardResetNeuron(TIMESTEPS),
+        nn.Conv2d(2, 2, 3),
+        HardResetNeuron(TIMESTEPS, 0.5, 0.25),
+        nn.Conv2d(2, 2, 3),
+        HardResetNeuron(TIMESTEPS, 0.5, 0.5, decay_input=True),
+    ),
+    nn.AvgPool2d: lambda: chain(
+        ConvNorm(1, 2), neuron(), nn.AvgPool2d((1, 2)), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), neuron(0.25)
+    ),
+    TemporalGain: lambda: chain(
+        nn.Conv2d(1, 2, 3), TemporalGain(TIMESTEPS), nn.BatchNorm2d(2), neuron(), TemporalGain(TIMESTEPS), neuron(0.5)
+    ),
+    SwishTailReadout: lambda: chain(ConvNorm(1, 2), neuron(), readout=SwishTailReadout(1, 2, TIMESTEPS, tsm=True)),
     operator.add: lambda: Network(Joined(lambda a, b: a + b), 2),
     torch.add: lambda: Network(Joined(torch.add), 2),
     torch.cat: lambda: Network(Joined(lambda a, b: torch.cat([a, b], 1)), 4),
@@ -107,15 +127,19 @@ def test_a_supported_layer_gives_the_numbers_and_spikes_of_torch(layer: Any) -> 
     images = images_for(np.random.default_rng(0), SHAPE, count=4)
     for step in (0, STEPS - 1):
         spikes, output = model_spikes(model, images, step)
-        values, lowered = run_graph(graph, images, step), run_network(network, images, step)
+        fire = hard_reset if layer is HardResetNeuron else slayer
+        values, lowered = run_graph(graph, images, step, fire), run_network(network, images, step, fire)
         for name, sent in spikes.items():
             assert 0 < float(sent.mean()) < 1, name
             torch.testing.assert_close(values[name], sent, rtol=0, atol=0, msg=name)
         (weights,) = (torch.from_numpy(op.weights) for op in graph.ops if isinstance(op, ReadoutOp))
         for currents in (values["readout"], lowered["readout"]):
-            read = torch.einsum("ntchw,t->nchw", currents, weights)
+            if layer is SwishTailReadout:
+                read = model.get_submodule("readout")(currents.transpose(0, 1).flatten(0, 1))
+            else:
+                read = torch.einsum("ntchw,t->nchw", currents, weights)
             # 1/3 and powers of 0.8 are on no grid: float64 sums of them depend on their order
-            tolerance = 0 if layer not in (MeanReadout, FusedReadout) else 1e-14
+            tolerance = 0 if layer not in (MeanReadout, FusedReadout, SwishTailReadout) else 1e-14
             torch.testing.assert_close(read, output, rtol=0, atol=tolerance)
 
 
@@ -162,7 +186,11 @@ class Function(nn.Module):
 
     def __init__(self, function: Callable[[Tensor, Tensor, Tensor], Tensor], channels: int = 2) -> None:
         super().__init__()
-        self.a, self.b, self.time = nn.Conv2d(1, channels, 3), nn.Conv2d(1, 2, 3), TimeBias(4, channels, TIMESTEPS)
+        self.a, self.b, self.time = (
+            nn.Conv2d(1, channels, 3),
+            nn.Conv2d(1, 2, 3),
+            TimeBias(EMBEDDING, channels, TIMESTEPS),
+        )
         self.function, self.fire = function, neuron()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -375,3 +403,27 @@ def _call(name: str) -> Any:
     from spikegen.lowering.layers import Call
 
     return Call(name, {})
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (HardResetNeuron(TIMESTEPS, 0.0), "body.1: its threshold is 0.0 and its decay 0.0; the threshold must be > 0"),
+        (HardResetNeuron(TIMESTEPS, 1.0, 1.0), "body.1: its threshold is 1.0 and its decay 1.0; .* the decay in"),
+        (TemporalGain(5), r"body.1 \(TemporalGain\): it has 5 timesteps, the model 3"),
+        (nn.AvgPool2d(2, padding=1), "body.1: pooling with padding, ceil_mode or a divisor_override is not supported"),
+        (nn.AvgPool2d(9), "body.1: its output would have 0 x 0 pixels; use a smaller kernel"),
+    ],
+    ids=["threshold", "decay", "timesteps", "padding", "kernel"],
+)
+def test_parameters_of_published_layers_that_are_refused(layer: nn.Module, message: str) -> None:
+    model = chain(nn.Conv2d(1, 2, 3, padding=1), layer, neuron())
+    with pytest.raises(LoweringError, match=message):
+        traced(model)
+
+
+def test_gains_that_are_not_finite_are_refused_by_name() -> None:
+    layer = TemporalGain(TIMESTEPS)
+    layer.gains.data[1] = torch.nan
+    with pytest.raises(LoweringError, match=r"body.1 \(TemporalGain\): its gains has NaN or infinite values"):
+        traced(chain(nn.Conv2d(1, 2, 3), layer, neuron()))

@@ -6,6 +6,8 @@ Rows: SDDPM's tail, the same with TSM, the spiking tail with 1x1 shortcuts, FSDD
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -14,13 +16,13 @@ from spikegen.lowering.export import export_model
 from spikegen.lowering.parts import network_parts
 from spikegen.models import FSDDIMConfig, UNetConfig
 from spikegen.models.gain import TemporalGain
-from spikegen.program import Lif, Program, overflow_risks
+from spikegen.program import Lif, Program, Target, overflow_risks
 from spikegen.training import Recipe, untrained
 from spikegen.training.recipes import Stage
 from spikegen.verification import SlayerTarget, verify_network
 
 WIDTH, STEPS = 8, 40
-NETWORKS = {
+NETWORKS: dict[str, Callable[[int], UNetConfig | FSDDIMConfig]] = {
     "SDDPM": lambda size: UNetConfig(
         size, width=WIDTH, multipliers=(1, 2), diffusion_steps=STEPS, neuron="hard-reset", tail="swish"
     ),
@@ -53,7 +55,7 @@ def test_every_target_is_equal(name: str, size: int, monkeypatch: pytest.MonkeyP
     assert_what_it_is_made_of(program, name, with_gains=bool(gains))
     data = network_parts(checkpoint, AT, 1, seed=1)["denoiser"].data
     with LavaTarget(program, images=1) as lava:
-        targets = {"SLAYER": SlayerTarget(program), "Lava": lava}
+        targets: dict[str, Target] = {"SLAYER": SlayerTarget(program), "Lava": lava}
         result = verify_network(program, targets, data.images, data.steps, checkpoint.model)
     assert {row.node: row.differing for row in result.nodes} == {
         node: {"SLAYER": 0, "Lava": 0} for node in program.nodes
