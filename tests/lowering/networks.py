@@ -32,8 +32,6 @@ def on_grid(model: Model, seed: int = 0) -> Model:
                 bias = getattr(module, "bias", None)
                 if bias is not None:
                     bias.copy_(draw(bias, -4, 4) / 8)
-            elif isinstance(module, TemporalGain):
-                module.gains.copy_(draw(module.gains, -1, 4) / 2)
             elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 assert module.running_var is not None
                 module.eps = 0.0
@@ -41,6 +39,9 @@ def on_grid(model: Model, seed: int = 0) -> Model:
                 module.running_var.copy_(4.0 ** draw(module.running_var, -1, 1))
                 module.weight.copy_(2.0 ** draw(module.weight, -1, 1))
                 module.bias.copy_(draw(module.bias, -4, 4) / 8)
+        for module in model.modules():  # last, so that the other weights are those of the model without gains
+            if isinstance(module, TemporalGain):
+                module.gains.copy_(draw(module.gains, -1, 4) / 2)
     return model.eval()
 
 

@@ -332,8 +332,8 @@ def test_a_layer_that_is_used_twice_is_refused() -> None:
 
 def test_a_model_must_end_with_one_readout() -> None:
     assert (
-        "output (conv): a model must return the value of one readout (MembraneReadout, MeanReadout, FusedReadout)"
-        in refusal(Raw())
+        "output (conv): a model must return the value of one readout "
+        "(MembraneReadout, MeanReadout, FusedReadout, SwishTailReadout)" in refusal(Raw())
     )
 
 
