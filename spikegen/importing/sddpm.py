@@ -14,8 +14,8 @@ from spikegen.models import Checkpoint, SpikingUNet, UNetConfig
 from spikegen.models.denoiser import TimeEmbedding
 
 TIMESTEPS, IMAGE_SIZE, BETA_SCHEDULE = 4, 32, "linear"  # the defaults of `main_SDDPM.py`
-# The data sets of the paper with so many image channels, of which the file does not say one.
-DATASETS = {1: "mnist", 3: "cifar10"}
+# The data sets of the paper with so many image channels, of which the file does not say one, and their own image sizes.
+DATASETS = {1: ("mnist", 28), 3: ("cifar10", 32)}
 TABLE = "time_embedding.timembedding.0.weight"
 # Rounding of the angle, at most 1000 rad in float32 (3e-5), differs between versions of torch; another embedding is
 # wrong by about 1.
@@ -69,7 +69,7 @@ def import_sddpm(
         entry: see :func:`spikegen.importing.files.read_state`.
         timesteps: T, default :data:`TIMESTEPS`.
         image_size: height and width [pixels], default :data:`IMAGE_SIZE`.
-        dataset: what it was trained on, default by image channels (:data:`DATASETS`).
+        dataset: what it was trained on, default by image channels (:data:`DATASETS`), resized to ``image_size``.
         beta_schedule: noise schedule, default :data:`BETA_SCHEDULE`.
 
     Raises:
@@ -105,11 +105,16 @@ def convert(
     return Checkpoint(
         model,
         beta_schedule or BETA_SCHEDULE,
-        dataset or DATASETS[config.channels],
+        dataset or _dataset(config),
         {"imported": {"format": source, "files": [state.record]}},
         str(state.path),
         state.digest,
     )
+
+
+def _dataset(config: UNetConfig) -> str:
+    name, size = DATASETS[config.channels]
+    return name if config.image_size == size else f"{name}@{config.image_size}"
 
 
 def _place(name: str, tsm: bool) -> Place:

@@ -33,7 +33,7 @@ def test_a_u_net_becomes_a_folder_like_any_other(source: str) -> None:
     torch.save({"net_model": network(tsm=source == "sdm").state_dict()}, "ckpt.pt")
     output = succeed("import", "ckpt.pt", "--from", source, "-o", "taken", "--image-size", 8).output
     assert "Wrote taken" in output
-    assert "images of 1 x 8 x 8, T = 4, 20 diffusion steps, data set mnist" in output
+    assert "images of 1 x 8 x 8, T = 4, 20 diffusion steps, data set mnist@8" in output
     checkpoint = load_checkpoint("taken")
     assert isinstance(checkpoint.model, SpikingUNet)
     assert checkpoint.model.config.tsm == (source == "sdm")
