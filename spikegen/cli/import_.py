@@ -29,7 +29,7 @@ SCHEDULES = ("linear", "squaredcos_cap_v2")  # the names of the table in spikege
 @click.option("--entry", help="Entry of the file with the weights; default: net_model, as the authors load it.")
 @click.option("--timesteps", type=click.IntRange(1, 1024), help="T; default: 4 for sddpm, else from the file.")
 @click.option("--image-size", type=click.IntRange(1, 1024), help="Pixels; default: 32, for spiking-diffusion 28.")
-@click.option("--dataset", help="What it was trained on; default: cifar10 (or mnist, for one channel) at the image size.")
+@click.option("--dataset", help="What it was trained on; default: cifar10, or mnist for one channel, at its size.")
 @click.option("--beta-schedule", type=click.Choice(SCHEDULES), help="sddpm, sdm: noise schedule; default: linear.")
 def import_(
     checkpoint: Path,
