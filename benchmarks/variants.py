@@ -26,8 +26,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from quality import Figures, FloatArray, digit_figures, real_digits, real_halves, sample_float
 
 from spikegen.diffusion import default_solver, make_solver
@@ -35,18 +38,20 @@ from spikegen.errors import ConfigError
 from spikegen.lowering import export_checkpoint
 from spikegen.models import Checkpoint, HardResetNeuron, load_checkpoint
 from spikegen.models.checkpoint import WEIGHTS_FILE
-from spikegen.program import Pipeline, load, save
+from spikegen.program import Counts, Evaluation, Pipeline, Program, Readout, load, save
+from spikegen.program.counting import tap_rows
 from spikegen.program.threshold import guided, nearest_scales
 from spikegen.runtime import Session, write_png
 from spikegen.runtime.statistics import NoisePower, with_noise_power
 from spikegen.simulator import Simulator
 from spikegen.training import RECIPES, Progress, Trainer, fine_tuning
+from spikegen.training.program_network import ProgramNetwork
 from spikegen.training.tuning import Tuner, Tuning
 
 TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "ANN twin"}
 GUIDED = ("sddpm", "tsm")
 GUIDANCE = 0.997
-STEPS = 20
+STEPS, BATCH = 20, 100
 SOLVERS = (
     *(("ddpm", steps) for steps in (10, 20, 50)),
     *(("ddim", steps) for steps in (10, 20, 50)),
@@ -122,6 +127,50 @@ def possible_scale(pipeline: Pipeline) -> float:
     return GUIDANCE
 
 
+class TorchTarget:
+    """A Program on torch's convolutions: exact as every target, faster than the simulator, and checked with it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.network = program, ProgramNetwork(program).eval()
+        self.rows = {
+            name: tap_rows(program, name) for name, node in program.nodes.items() if not isinstance(node, Readout)
+        }
+
+    def __enter__(self) -> TorchTarget:
+        return self
+
+    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
+        """See :meth:`spikegen.program.Target.evaluate`."""
+        shape = (self.program.timesteps, len(frames))
+        with torch.no_grad():
+            found = self.network.messages(torch.from_numpy(frames).float()[None], torch.full((len(frames),), step))
+        messages = {
+            name: value.expand(*shape, *value.shape[2:]).transpose(0, 1).numpy().astype(np.int32)
+            for name, value in found.items()
+        }
+        readouts = {readout.name: messages.pop(readout.name) for readout in self.program.readouts()}
+        taps = {name: self.rows[name] @ np.count_nonzero(m, axis=(0, 1)).ravel() for name, m in messages.items()}
+        counts = Counts.from_taps(self.program, len(frames), taps)
+        return Evaluation(readouts, counts, messages if record else {})
+
+
+def check_target(program: Program, seed: int) -> None:
+    """SystemExit unless :class:`TorchTarget` and the simulator agree on every message, current and count."""
+    rng = np.random.default_rng(seed)
+    frames = program.input.quantize(rng.standard_normal((4, *program.input.shape)))
+    for step in (0, program.conditioning.steps // 2):
+        a, b = (target.evaluate(frames, step, record=True) for target in (TorchTarget(program), Simulator(program)))
+        pairs = [(x[name], y[name]) for x, y in ((a.readouts, b.readouts), (a.messages, b.messages)) for name in y]
+        if a.counts != b.counts or not all(np.array_equal(x, y) for x, y in pairs):
+            raise SystemExit(f"{program.name}: torch and the simulator differ at diffusion step {step}")
+
+
 class Bench:
     """Samples of one seed and number, and their figures; what is measured already is read from the run folder."""
 
@@ -152,8 +201,12 @@ class Bench:
     def _integer(self, pipeline: Pipeline, solver: str, steps: int) -> tuple[FloatArray, float]:
         program = pipeline.network("denoiser")
         chosen = default_solver(pipeline, solver)
-        with Simulator(program) as target:
-            result = Session(pipeline, target, chosen, steps=steps, seed=self.seed, images=self.images).run()
+        check_target(program, self.seed)
+        with TorchTarget(program) as target:
+            session = Session(
+                pipeline, target, chosen, steps=steps, seed=self.seed, images=self.images, batch=min(self.images, BATCH)
+            )
+            result = session.run()
         operations = sum(sum(counts.effective.values()) for _, counts in result.counts)
         return np.asarray(result.sample), operations / (steps * self.images)
 
@@ -176,7 +229,7 @@ def quality_rows(bench: Bench, variant: Variant) -> Iterator[tuple[str, Figures]
 def with_statistics(runs: Path, pipeline: Pipeline, seed: int) -> Pipeline:
     """``pipeline`` with the measured power of its predicted noise, for the solver analytic."""
     chosen = np.random.default_rng(seed).permutation(len(real_digits()))[:STATISTICS_IMAGES]
-    with Simulator(pipeline.network("denoiser")) as target:
+    with TorchTarget(pipeline.network("denoiser")) as target:
         state = runs / f"{pipeline.name}-statistics.json"
         power = NoisePower(
             pipeline, target, real_digits()[chosen], every=STATISTICS_EVERY, seed=seed, state_file=state
