@@ -98,11 +98,13 @@ def test_bounds_hold_for_any_spikes_and_inputs(program: Program, seed: int) -> N
         if any(isinstance(program.nodes[p.source], Relay) for p in program.into(population.name)):
             continue  # a relay's own bounds differ by channel: the test above covers it
         total = dict.fromkeys(reference.indices(population.shape), 0)
+        t = int(rng.integers(program.timesteps))
         for projection in program.into(population.name):
+            gain = int(projection.gains[t]) if projection.gains.size else 1
             sent = _random_messages(program, projection.source, rng)
             for origin, found in reference.synapses(program, projection).items():
                 for target, weight in found:
-                    total[target] += weight * sent[origin]
+                    total[target] += weight * gain * sent[origin]
         low, high = current_bounds(program)[population.name]
         assert all(low[channel] <= value <= high[channel] for (channel, _, _), value in total.items())
 
