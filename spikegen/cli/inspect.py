@@ -43,11 +43,14 @@ def describe(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _describe_host(pipeline: Pipeline) -> dict[str, Any]:
-    """The host's part; arrays by their shape."""
+    """The host's part; arrays by their shape, None where they are empty."""
     import numpy as np
 
     values = {field.name: getattr(pipeline.host, field.name) for field in dataclasses.fields(pipeline.host)}
-    shown = {name: list(value.shape) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    shown = {
+        name: (list(value.shape) if value.size else None) if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+    }
     return {"type": type(pipeline.host).__name__, **shown}
 
 
@@ -114,6 +117,8 @@ def _print(summary: dict[str, Any]) -> None:
 
     console = Console(highlight=False, markup=False)  # names may hold brackets
     host = dict(summary["host"])
+    if "noise_power" in host:
+        host["noise_power"] = "not measured" if host["noise_power"] is None else "measured"
     parts = ", ".join(f"{name} {_cell(value)}" for name, value in host.items() if name != "type")
     console.print(f"{summary['name']}: {host['type']}{f' ({parts})' if parts else ''}, digest {summary['digest'][:16]}")
     for role, network in summary["networks"].items():

@@ -45,7 +45,7 @@ def test_the_probe_detects_an_import() -> None:
     assert "torch" in imported(["--help"], before="import torch")
 
 
-@pytest.mark.parametrize("name", ["import", "export", "inspect", "verify", "statistics", "sample", "reconstruct", "report", "train"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_needs_neither_torch_nor_lava(name: str) -> None:
     assert imported([name, "--help"]).isdisjoint({"torch", "lava", "diffusers"})
 
@@ -62,7 +62,7 @@ def test_the_overview_lists_every_command_in_the_order_of_the_pipeline() -> None
     output = CliRunner().invoke(main, ["--help"], env={"COLUMNS": "200"}).output
     places = [output.index(entry.summary) for entry in COMMANDS.values()]
     assert places == sorted(places)
-    order = "data train import export inspect verify statistics sample reconstruct report"
+    order = "data train import export tune inspect verify statistics sample reconstruct report"
     assert list(COMMANDS) == order.split()
 
 

@@ -16,7 +16,8 @@ from tests.runtime.programs import tiny
 
 def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
     result = succeed("inspect", made / "small.h5")
-    assert "small: ImageDiffusion (beta_schedule squaredcos_cap_v2, clip_sample True), digest " in result.stdout
+    host = "beta_schedule squaredcos_cap_v2, clip_sample True, noise_power not measured"
+    assert f"small: ImageDiffusion ({host}), digest " in result.stdout
     assert re.search(r"denoiser: T = 2, depth \d+, biases for 20 diffusion steps", result.stdout)
     assert re.search(r"\d+ spiking layers in \d+ populations of [\d,]+ neurons, \d+ relays, \d+ proj", result.stdout)
     assert "down.0.neuron1" in result.stdout
@@ -27,6 +28,7 @@ def test_inspect_shows_populations_and_stream_decisions(made: Path) -> None:
         "type": "ImageDiffusion",
         "beta_schedule": "squaredcos_cap_v2",
         "clip_sample": True,
+        "noise_power": None,
     }
     network = described["networks"]["denoiser"]
     assert {row["name"] for row in network["populations"]} == set(load(made / "small.h5").network("denoiser").nodes)

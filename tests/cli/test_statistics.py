@@ -32,6 +32,8 @@ def test_it_writes_the_pipeline_with_the_measured_power() -> None:
     assert (found["images"], found["dataset"], found["timesteps"]) == (4, "digits", [0, 7, 14, 19])
     assert (found["digest"], found["measured_digest"]) == (digest(after), digest(before))
     assert digest(after) != digest(before)
+    assert "noise_power not measured)" in succeed("inspect", "small.h5").stdout
+    assert "noise_power measured)" in succeed("inspect", "m.h5").stdout
     program = before.network("denoiser")
     images, _ = split(load_images("digits"), 0)
     chosen = images[np.random.default_rng(3).permutation(len(images))[:4]]
