@@ -22,6 +22,7 @@ PRIMITIVES: tuple[type, ...] = (
     program.Lif,
     program.Relay,
     program.Readout,
+    program.SwishTail,
     program.Conv,
     program.Dense,
     program.Conditioning,
