@@ -14,17 +14,14 @@ leave the 24-bit state no room.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from spikegen.errors import LoweringError
 from spikegen.lowering import clock, kernels
+from spikegen.lowering.blocks import IDENTITY, Algebra, Block, Made, materialised, resplit
 from spikegen.lowering.graph import (
     AddOp,
     ConcatOp,
@@ -65,32 +62,6 @@ class Stream:
     fits: bool = True
 
 
-Terms: TypeAlias = tuple[tuple[str, Kernel], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Channels of a value: ``sum_k kernel_k(source_k) + bias (+ table[k])``.
-
-    ``bias`` is float64 [C], or [T, C] where gains make it change over SNN time.
-    ``direct`` is the same sum with every relay replaced by what the relay itself receives.
-    """
-
-    shape: Shape
-    terms: Terms
-    direct: Terms
-    bias: FloatArray
-    table: FloatArray | None = None
-
-    @property
-    def is_messages(self) -> bool:
-        """Nothing but the messages of one node."""
-        if len(self.terms) != 1 or self.bias.any() or self.table is not None:
-            return False
-        kernel = self.terms[0][1]
-        return kernel.weight is None and kernel.upsample == 1
-
-
 class _InexactError(Exception):
     """Composing is not exact here; a Relay at value ``name`` is needed."""
 
@@ -124,7 +95,7 @@ def compose_linear(
         raise LoweringError(f"stream policy {policy!r} is unknown; choose one of {', '.join(STREAMS)}")
     relays: set[str] = set()
     streams: list[Stream] = []
-    made: _Made = {}
+    made: Made = {}
 
     def build(chosen: set[str]) -> FloatNetwork:
         try:
@@ -162,24 +133,19 @@ def compose_linear(
     return best, streams
 
 
-# Kernels by what they were made of. Networks that differ in one relay share most of them.
-_Made: TypeAlias = dict[tuple[object, ...], Kernel | None]
-_IDENTITY = Kernel()
-
-
 class _Composer:
     """One walk over the layer graph with a fixed choice of relays."""
 
-    def __init__(self, graph: LayerGraph, relays: set[str], made: _Made) -> None:
+    def __init__(self, graph: LayerGraph, relays: set[str], made: Made) -> None:
         self.graph = graph
         self.relays = relays
-        self.made = made
-        self.values: dict[str, list[_Block]] = {}
+        self.algebra = Algebra(made)
+        self.values: dict[str, list[Block]] = {}
         self.populations: list[FloatPopulation] = []
         self.projections: list[FloatProjection] = []
         self.clocks: dict[str, FloatPopulation] = {}
-        self.neurons: dict[tuple[int, float, int, int], _Block] = {}
-        self.keep: list[_Block] = []  # blocks whose id() is a key of `neurons` must stay alive
+        self.neurons: dict[tuple[int, float, int, int], Block] = {}
+        self.keep: list[Block] = []  # blocks whose id() is a key of `neurons` must stay alive
 
     def network(self) -> FloatNetwork:
         handlers: dict[type[Op], Any] = {
@@ -193,8 +159,8 @@ class _Composer:
         }
         for op in self.graph.ops:
             if isinstance(op, InputOp):
-                identity = ((op.name, _IDENTITY),)
-                self.values[op.name] = [_Block(op.shape, identity, identity, zero_bias(op.shape))]
+                identity = ((op.name, IDENTITY),)
+                self.values[op.name] = [Block(op.shape, identity, identity, zero_bias(op.shape))]
                 continue
             blocks = handlers[type(op)](op)
             if op.name in self.relays:
@@ -210,17 +176,17 @@ class _Composer:
             )
         )
 
-    def _conv(self, op: ConvOp) -> list[_Block]:
+    def _conv(self, op: ConvOp) -> list[Block]:
         blocks = self.values[op.inputs[0]]
         groups = op.groups
         weight = op.weight
         if len(blocks) > 1:
             weight, groups = kernels.dense_weight(weight, groups), 1
-        result = _Block(op.shape, (), (), op.bias)
+        result = Block(op.shape, (), (), op.bias)
         start = 0
         for block in blocks:
             part = weight if len(blocks) == 1 else weight[:, start : start + block.shape[0]]
-            terms = self._convolved(block.direct, op, part, groups, start) or self._convolved(
+            terms = self.algebra.convolved(block.direct, op, part, groups, start) or self.algebra.convolved(
                 block.terms, op, part, groups, start
             )
             if terms is None:
@@ -241,35 +207,35 @@ class _Composer:
                     bias = op.gains[:, None] * bias
             else:
                 bias = zero_bias(op.shape)
-            result = self._sum(result, _Block(op.shape, terms, terms, bias, table))
+            result = self.algebra.sum(result, Block(op.shape, terms, terms, bias, table))
             start += block.shape[0]
         return [result]
 
-    def _add(self, op: AddOp) -> list[_Block]:
+    def _add(self, op: AddOp) -> list[Block]:
         left, right = (self.values[name] for name in op.inputs)
         if [block.shape for block in left] != [block.shape for block in right]:
-            left, right = _resplit(left, right), _resplit(right, left)
-        return [self._sum(a, b) for a, b in zip(left, right, strict=True)]
+            left, right = resplit(left, right), resplit(right, left)
+        return [self.algebra.sum(a, b) for a, b in zip(left, right, strict=True)]
 
-    def _condition(self, op: ConditionOp) -> list[_Block]:
+    def _condition(self, op: ConditionOp) -> list[Block]:
         start, blocks = 0, []
         for block in self.values[op.inputs[0]]:
             table = op.table[:, start : start + block.shape[0]]
             start += block.shape[0]
-            blocks.append(self._sum(block, _Block(block.shape, (), (), zero_bias(block.shape), table)))
+            blocks.append(self.algebra.sum(block, Block(block.shape, (), (), zero_bias(block.shape), table)))
         return blocks
 
-    def _upsample(self, op: UpsampleOp) -> list[_Block]:
+    def _upsample(self, op: UpsampleOp) -> list[Block]:
         blocks = []
         for block in self.values[op.inputs[0]]:
             shape = (block.shape[0], *op.shape[1:])
-            terms, direct = (self._upsampled(side, op.factor) for side in (block.terms, block.direct))
+            terms, direct = (self.algebra.upsampled(side, op.factor) for side in (block.terms, block.direct))
             if terms is None:
                 raise _InexactError(op.inputs[0])
             blocks.append(replace(block, shape=shape, terms=terms, direct=direct or terms))
         return blocks
 
-    def _neuron(self, op: NeuronOp) -> list[_Block]:
+    def _neuron(self, op: NeuronOp) -> list[Block]:
         start, blocks = 0, []
         for block in self.values[op.inputs[0]]:
             if op.du != DECAY_MAX and (block.bias.any() or block.table is not None):
@@ -294,13 +260,13 @@ class _Composer:
                 )
                 if weight is not None:
                     self._clock(name, block.shape, weight)
-                identity = ((name, _IDENTITY),)
-                self.neurons[key] = _Block(block.shape, identity, identity, zero_bias(block.shape))
+                identity = ((name, IDENTITY),)
+                self.neurons[key] = Block(block.shape, identity, identity, zero_bias(block.shape))
             blocks.append(self.neurons[key])
             start += block.shape[0]
         return blocks
 
-    def _readout(self, op: ReadoutOp) -> list[_Block]:
+    def _readout(self, op: ReadoutOp) -> list[Block]:
         blocks = self.values[op.inputs[0]]
         if op.tail is not None and len(blocks) > 1:
             raise LoweringError(
@@ -315,15 +281,15 @@ class _Composer:
             self._population(FloatPopulation(name, block.shape, block.bias, weights=op.weights, tail=op.tail), block)
         return []
 
-    def _relay(self, name: str, index: int, block: _Block) -> _Block:
+    def _relay(self, name: str, index: int, block: Block) -> Block:
         """The same block, its currents taken from a Relay. The bias travels with the block: a Relay has none."""
         if block.is_messages:
             return block
         name = f"{name}:relay" if index == 0 else f"{name}:relay{index}"
         self._population(FloatPopulation(name, block.shape, zero_bias(block.shape)), block)
-        return replace(block, terms=((name, _IDENTITY),))
+        return replace(block, terms=((name, IDENTITY),))
 
-    def _population(self, population: FloatPopulation, block: _Block) -> None:
+    def _population(self, population: FloatPopulation, block: Block) -> None:
         if not block.terms:
             raise LoweringError(f"{population.name}: it receives nothing but a constant")
         self.populations.append(population)
@@ -332,55 +298,8 @@ class _Composer:
             index = seen[source] = seen.get(source, -1) + 1
             name = f"{source}->{population.name}" + (f":{index}" if index else "")
             self.projections.append(
-                FloatProjection(name, source, population.name, _materialised(kernel, block.shape[0]))
+                FloatProjection(name, source, population.name, materialised(kernel, block.shape[0]))
             )
-
-    def _convolved(self, terms: Terms, conv: ConvOp, weight: FloatArray, groups: int, start: int) -> Terms | None:
-        """``conv`` (its input channels from ``start`` on) applied to every term, or None if that is not exact."""
-        result = []
-        for source, kernel in terms:
-            apply = kernels.after_identity if kernel.weight is None else kernels.after_conv
-            composed = self._once((conv.name, start, kernel), partial(apply, kernel, conv, weight, groups))
-            if composed is None:
-                return None
-            result.append((source, composed))
-        return tuple(result)
-
-    def _upsampled(self, terms: Terms, factor: int) -> Terms | None:
-        result = []
-        for source, kernel in terms:
-            enlarged = self._once((factor, kernel), partial(kernels.then_upsample, kernel, factor))
-            if enlarged is None:
-                return None
-            result.append((source, enlarged))
-        return tuple(result)
-
-    def _sum(self, a: _Block, b: _Block) -> _Block:
-        """Sum of two blocks."""
-        tables = [block.table for block in (a, b) if block.table is not None]
-        table = np.sum(tables, axis=0) if tables else None
-        return _Block(a.shape, self._merged(a.terms, b.terms), self._merged(a.direct, b.direct), a.bias + b.bias, table)
-
-    def _merged(self, a: Terms, b: Terms) -> Terms:
-        """Both lists of terms; kernels from one source become one where their geometry allows it."""
-        terms = list(a)
-        for source, kernel in b:
-            for index, (other, known) in enumerate(terms):
-                if other != source:
-                    continue
-                merged = self._once((known, kernel), partial(kernels.add_kernels, known, kernel))
-                if merged is not None:
-                    terms[index] = (source, merged)
-                    break
-            else:
-                terms.append((source, kernel))
-        return tuple(terms)
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], Kernel | None]) -> Kernel | None:
-        """What ``make`` gives; the same object for an equal key (a Kernel is equal to itself only)."""
-        if key not in self.made:
-            self.made[key] = make()
-        return self.made[key]
 
     def _clock(self, name: str, shape: Shape, weight: FloatArray) -> None:
         """A projection of ``weight`` into population ``name`` from the clock of its resolution."""
@@ -402,46 +321,3 @@ class _Composer:
             populations=tuple(p for p in network.populations if p.name in needed),
             projections=tuple(p for p in network.projections if p.target in needed),
         )
-
-
-def _materialised(kernel: Kernel, channels: int) -> Kernel:
-    """The identity written as a 1x1 convolution with one channel per group."""
-    if kernel.weight is not None:
-        return kernel
-    weight = np.repeat(kernels.identity_weight(channels), kernel.upsample**2, axis=0)
-    return Kernel(weight, groups=channels, shuffle=kernel.upsample, gains=kernel.gains)
-
-
-def _resplit(blocks: list[_Block], other: list[_Block]) -> list[_Block]:
-    """``blocks`` cut so that its channel boundaries include those of ``other``."""
-    cuts = sorted({*_boundaries(blocks), *_boundaries(other)})
-    result, start = [], 0
-    for block in blocks:
-        stop = start + block.shape[0]
-        inside = [cut for cut in cuts if start < cut < stop]
-        edges = [start, *inside, stop]
-        for low, high in itertools.pairwise(edges):
-            result.append(block if not inside else _channels(block, low - start, high - start))
-        start = stop
-    return result
-
-
-def _boundaries(blocks: list[_Block]) -> list[int]:
-    return [int(edge) for edge in np.cumsum([block.shape[0] for block in blocks])]
-
-
-def _channels(block: _Block, low: int, high: int) -> _Block:
-    """Channels low..high of a block."""
-
-    def cut(terms: Terms) -> Terms:
-        result = []
-        for source, kernel in terms:
-            plain = _materialised(kernel, block.shape[0])
-            pixels = plain.shuffle**2
-            weight = kernels.dense_weight(plain.weight, plain.groups)[low * pixels : high * pixels]
-            result.append((source, replace(plain, weight=weight, groups=1)))
-        return tuple(result)
-
-    table = None if block.table is None else block.table[:, low:high]
-    shape = (high - low, *block.shape[1:])
-    return _Block(shape, cut(block.terms), cut(block.direct), block.bias[..., low:high], table)

@@ -16,10 +16,11 @@ import torch
 from spikegen.errors import LoweringError
 from spikegen.lowering.calibrate import Calibration
 from spikegen.lowering.input_format import InputFormat
+from spikegen.lowering.nearest import quantized_population
 from spikegen.lowering.network import FloatNetwork, FloatPopulation
 from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.relay_room import relay_floor
-from spikegen.lowering.scale_search import Candidate, ScaleSearch, quantized_population
+from spikegen.lowering.scale_search import Candidate, ScaleSearch
 from spikegen.program import Conditioning, Conv, Lif, Population, Program, Relay
 from spikegen.program.bounds import message_interval
 from spikegen.program.numerics import lif_step

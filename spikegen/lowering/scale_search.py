@@ -34,20 +34,17 @@ from spikegen.lowering.currents import (
 )
 from spikegen.lowering.graph import FloatArray
 from spikegen.lowering.native_grid import native_grids, native_threshold
-from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
+from spikegen.lowering.nearest import nearest_conv, quantized_population
+from spikegen.lowering.network import FloatNetwork, FloatPopulation
 from spikegen.lowering.payloads import PAYLOAD_BITS, Payload, choices
-from spikegen.program import Conv, Lif, Population, Readout, Relay
+from spikegen.program import Conv, Lif, Population
 from spikegen.program.bounds import Interval, population_risks, projection_interval
 from spikegen.program.numerics import (
-    BIAS_EXP_MAX,
-    BIAS_MANT_MAX,
     DECAY_MAX,
-    GRADED_BITS_MAX,
     STATE_SHIFT,
     VTH_MAX,
     WEIGHT_EXP_MAX,
     WEIGHT_MAX,
-    WEIGHT_MIN,
 )
 
 STEPS_PER_OCTAVE = 4
@@ -323,7 +320,7 @@ class ScaleSearch:
             self.incoming, self.weights, self.scales, exponents, payloads, strict=True
         ):
             rows = weight if channels is None or p.kernel.groups > 1 else weight[rows_of(p.kernel, channels)]
-            result.append(_conv(p, rows * (scale * chosen.unit / lsb), exponent, chosen))
+            result.append(nearest_conv(p, rows * (scale * chosen.unit / lsb), exponent, chosen))
         return tuple(result)
 
     def _interval(self, projections: Sequence[Conv], channels: IntArray | None = None) -> Interval:
@@ -370,57 +367,3 @@ class ScaleSearch:
             scaled = with_gains(current.double().mul_(1 << conv.exponent), conv.gains, self.frames)
             total = scaled.add_(total)
         return total
-
-
-def _conv(projection: FloatProjection, units: FloatArray, exponent: int, payload: Payload) -> Conv:
-    """The projection whose weight is nearest to ``units``, in units of the LSB."""
-    k = projection.kernel
-    weight = np.clip(np.rint(units / (1 << exponent)), WEIGHT_MIN, WEIGHT_MAX).astype(np.int8)
-    return Conv(
-        projection.name,
-        projection.source,
-        projection.target,
-        weight,
-        exponent,
-        k.stride,
-        k.padding,
-        k.dilation,
-        k.groups,
-        k.shuffle,
-        gains=payload.integers,
-    )
-
-
-def quantized_population(
-    population: FloatPopulation, lsb: float, bias: FloatArray, interval: Interval
-) -> tuple[Population, npt.NDArray[np.int16] | None] | None:
-    """The integer population for a given LSB, or None if something does not fit."""
-    name, shape = population.name, population.shape
-    if population.weights is not None:
-        return Readout(name, shape, population.weights, bias, lsb, population.tail), None
-    if population.neuron is None:
-        bits = max(1, int(max(-interval[0].min(), interval[1].max())).bit_length())
-        return (Relay(name, shape, bits, lsb), None) if bits <= GRADED_BITS_MAX else None
-    threshold, du, dv = population.neuron
-    total = bias if population.table is None else bias + population.table
-    units = np.concatenate([np.atleast_2d(total), bias[None]]) / lsb * (1 << STATE_SHIFT)
-    exponent = 0
-    while np.abs(np.rint(units / (1 << exponent))).max() > BIAS_MANT_MAX:
-        exponent += 1
-        if exponent > BIAS_EXP_MAX:
-            return None
-    mantissas = np.rint(units / (1 << exponent)).astype(np.int64)
-    node = Lif(
-        name,
-        shape,
-        round(threshold / lsb),
-        du,
-        dv,
-        mantissas[-1],
-        exponent,
-        lsb,
-        population.origin,
-        population.origin_start,
-    )
-    table = None if population.table is None else (mantissas[:-1] - mantissas[-1]).astype(np.int16)
-    return node, table

@@ -7,7 +7,7 @@ import pytest
 
 from spikegen.errors import LoweringError
 from spikegen.lowering import clock
-from spikegen.lowering.scale_search import quantized_population
+from spikegen.lowering.nearest import quantized_population
 from spikegen.program import Lif
 from spikegen.program.numerics import lif_step
 from tests.lowering.graphs import dyadic
