@@ -15,18 +15,25 @@ import numpy as np
 import pytest
 import torch
 
-from spikegen.lowering import export_checkpoint
-from spikegen.models import load_checkpoint
+from spikegen.lowering import export_model
+from spikegen.models import Checkpoint
 from spikegen.program import Program
 from spikegen.runtime import open_target
 from spikegen.simulator import Simulator
+from spikegen.training import RECIPES, untrained
 
 IMAGES, STEP = 16, 400
 
 
 @cache
+def model() -> Checkpoint:
+    """The U-Net on SLAYER neurons with random weights."""
+    return untrained(RECIPES["digits-slayer"])
+
+
+@cache
 def program() -> Program:
-    return export_checkpoint("digits-unet").network("denoiser")
+    return export_model(model(), "digits-slayer").network("denoiser")
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +57,10 @@ def test_simulator(benchmark: Any) -> None:
 
 @pytest.mark.benchmark(group="evaluation of 16 images on the host")
 def test_slayer_forward(benchmark: Any) -> None:
-    model = load_checkpoint("digits-unet").model
+    network = model().model
     x, t = torch.from_numpy(images()).float(), torch.full((IMAGES,), STEP)
     with torch.no_grad():
-        benchmark(lambda: model(x, t))
+        benchmark(lambda: network(x, t))
 
 
 @pytest.mark.parametrize("synapses", ["sparse", "conv"])

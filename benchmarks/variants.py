@@ -6,7 +6,8 @@ where it was interrupted; the repository holds them. Then each network makes sam
 
 * `sddpm`: the U-Net of SDDPM (arXiv 2306.17046), IF neurons, residual stream, the paper's tail on the host;
 * `tsm`: the same, fine-tuned with a gain per SNN step (SDM, arXiv 2408.16467);
-* `fsddim`: spikes only (in the style of FSDDIM, arXiv 2312.01742), as wide as makes its synapses as many;
+* `fsddim`: spikes only (in the style of FSDDIM, arXiv 2312.01742), as wide as makes its synapses as many as those of
+  `sddpm`; it is the shipped `digits-unet`;
 * `ann`: the ANN twin of `sddpm`, Swish in place of the neurons.
 
 `+ TG` is threshold guidance: all thresholds times 0.997, or, where the integer thresholds are too coarse for that,
@@ -35,7 +36,7 @@ from quality import Figures, FloatArray, digit_figures, real_digits, real_halves
 
 from spikegen.diffusion import default_solver, make_solver
 from spikegen.errors import ConfigError
-from spikegen.lowering import export_checkpoint
+from spikegen.lowering import export_model
 from spikegen.models import Checkpoint, HardResetNeuron, load_checkpoint
 from spikegen.models.checkpoint import WEIGHTS_FILE
 from spikegen.program import Counts, Evaluation, Pipeline, Program, Readout, load, save
@@ -49,6 +50,7 @@ from spikegen.training.program_network import ProgramNetwork
 from spikegen.training.tuning import Tuner, Tuning
 
 TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "ANN twin"}
+SHIPPED = "fsddim"  # as digits-unet
 GUIDED = ("sddpm", "tsm")
 GUIDANCE = 0.997
 STEPS, BATCH = 20, 100
@@ -73,7 +75,9 @@ class Variant:
 
 
 def trained(runs: Path, name: str) -> Checkpoint:
-    """The checkpoint of ``name``, trained if the folder does not hold it."""
+    """The checkpoint of ``name``: the shipped one, or that of the folder, trained if it is not there."""
+    if name == SHIPPED:
+        return load_checkpoint("digits-unet")
     folder = runs / name
     if not (folder / WEIGHTS_FILE).exists():
         start = trained(runs, "sddpm") if name == "tsm" else None
@@ -101,7 +105,7 @@ def variants(runs: Path) -> Iterator[Variant]:
             continue
         exported = runs / f"{name}.h5"
         if not exported.exists():
-            save(export_checkpoint(runs / name), exported)
+            save(export_model(checkpoint, name), exported)
         tuned = runs / f"{name}-tuned.h5"
         if not tuned.exists():
             tuner = Tuner(load(exported), runs / f"{name}-tuning", TUNING, checkpoint)
@@ -241,8 +245,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     runs = Path(__file__).parent / "runs"
     parser.add_argument("--runs", type=Path, default=runs, help="folder of networks and figures (%(default)s)")
-    parser.add_argument("--solvers-of", default="sddpm", choices=[name for name in TITLES if name != "ann"])
-    parser.add_argument("-n", type=int, default=1000, help="samples per row")
+    parser.add_argument("--solvers-of", default=SHIPPED, choices=[name for name in TITLES if name != "ann"])
+    parser.add_argument("-n", type=int, default=4000, help="samples per row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()

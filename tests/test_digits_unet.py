@@ -20,7 +20,7 @@ def pipeline() -> Pipeline:
 
 
 def test_the_checkpoint_is_small() -> None:
-    assert sum(path.stat().st_size for path in Path(locate("digits-unet")).iterdir()) < 2_000_000
+    assert sum(path.stat().st_size for path in Path(locate("digits-unet")).iterdir()) < 3_000_000
 
 
 def test_its_program_cannot_overflow(pipeline: Pipeline) -> None:

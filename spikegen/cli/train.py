@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spikegen.models import ImageDenoiser, Model, SpikingDiffusion
     from spikegen.training import Progress, Recipe
 
-_RECIPES = ("digits-unet", "digits-sddpm", "digits-fsddim", "digits-ann", "digits-vq")
+_RECIPES = ("digits-unet", "digits-sddpm", "digits-slayer", "digits-ann", "digits-vq")
 GRID_IMAGES, GRID_STEPS = 64, 20
 
 
@@ -29,6 +29,10 @@ GRID_IMAGES, GRID_STEPS = 64, 20
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Output folder.")
 @click.option("--from", "source", metavar="CKPT", help="Fine-tune this checkpoint (a shipped name or a folder).")
 @click.option("--tsm", is_flag=True, help="With --from: add SDM's gain per SNN step behind every convolution.")
+@click.option(
+    "--dataset",
+    help="Train on this data set. The model of RECIPE takes its size and channels from it; with --from it must fit.",
+)
 @click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps of each stage; default: the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images per step; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; default: the recipe's.")
@@ -49,6 +53,7 @@ def train(
     output: Path,
     source: str | None,
     tsm: bool,
+    dataset: str | None,
     iterations: int | None,
     batch_size: int | None,
     seed: int | None,
@@ -59,8 +64,8 @@ def train(
 ) -> None:
     """Train RECIPE, or fine-tune a checkpoint, into a folder: checkpoint, log, grids.
 
-    The same command goes on where a killed run stopped. With `--from` the sizes, the data set and the noise schedule
-    are those of the checkpoint.
+    The same command goes on where a killed run stopped. With `--from` the sizes and the noise schedule are those of
+    the checkpoint, and the data set too unless `--dataset` names another.
     """
     if (recipe is None) == (source is None):
         raise click.UsageError("give the name of a recipe, or --from with a checkpoint to fine-tune, not both")
@@ -70,7 +75,7 @@ def train(
         import torch
 
         from spikegen.models import load_checkpoint
-        from spikegen.training import RECIPES, Trainer, fine_tuning
+        from spikegen.training import RECIPES, Trainer, fine_tuning, on_dataset
     except ImportError as error:
         raise LoweringError(f"training needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
 
@@ -78,6 +83,8 @@ def train(
         torch.set_num_threads(threads)
     start = None if source is None else load_checkpoint(source)
     named = RECIPES[recipe or ""] if start is None else fine_tuning(start, tsm=tsm)
+    if dataset is not None:
+        named = on_dataset(named, dataset) if start is None else dataclasses.replace(named, dataset=dataset)
     stages = tuple(
         dataclasses.replace(
             stage,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spikegen.errors import ConfigError
 from spikegen.models import FSDDIMConfig, SpikingDiffusionConfig, UNetConfig
+from spikegen.training.datasets import load_images
 
 FSDDIM_WIDTH = 36
 
@@ -82,10 +83,31 @@ class Recipe:
         return sum(stage.iterations for stage in self.stages)
 
 
+def on_dataset(recipe: Recipe, dataset: str) -> Recipe:
+    """``recipe`` for another data set: the same architecture for images of that size and number of channels.
+
+    Args:
+        recipe: of any model.
+        dataset: name of the data set, see :func:`spikegen.training.load_images`.
+
+    Raises:
+        ConfigError: the data set is unknown or not there, or the model cannot take images of that size.
+    """
+    channels, height, width = load_images(dataset).image_shape
+    hint = "@SIZE behind the name of a data set resizes its images"
+    if height != width:
+        raise ConfigError(f"the images of {dataset} are {height} x {width} pixels, a model takes squares; {hint}")
+    try:
+        model = replace(recipe.model, channels=channels, image_size=height)
+    except ConfigError as error:
+        raise ConfigError(f"no model of this recipe for the images of {dataset}: {error}; {hint}") from error
+    return replace(recipe, model=model, dataset=dataset)
+
+
 RECIPES: dict[str, Recipe] = {
-    "digits-unet": Recipe(),
+    "digits-unet": Recipe(model=FSDDIMConfig(width=FSDDIM_WIDTH), stages=(Stage(mixed_precision=True),)),
     "digits-sddpm": Recipe(model=UNetConfig(neuron="hard-reset", tail="swish"), stages=(Stage(mixed_precision=True),)),
-    "digits-fsddim": Recipe(model=FSDDIMConfig(width=FSDDIM_WIDTH), stages=(Stage(mixed_precision=True),)),
+    "digits-slayer": Recipe(),
     "digits-ann": Recipe(
         model=UNetConfig(neuron="swish", tail="swish", timesteps=1), stages=(Stage(mixed_precision=True),)
     ),
