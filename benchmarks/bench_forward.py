@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikegen.lowering import export_model
+from spikegen.lowering.export import export_model
 from spikegen.models import Checkpoint
 from spikegen.program import Program
 from spikegen.runtime import open_target

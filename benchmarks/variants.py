@@ -36,7 +36,7 @@ from quality import Figures, FloatArray, digit_figures, real_digits, real_halves
 
 from spikegen.diffusion import default_solver, make_solver
 from spikegen.errors import ConfigError
-from spikegen.lowering import export_model
+from spikegen.lowering.export import export_model
 from spikegen.models import Checkpoint, HardResetNeuron, load_checkpoint
 from spikegen.models.checkpoint import WEIGHTS_FILE
 from spikegen.program import Counts, Evaluation, Pipeline, Program, Readout, load, save
