@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     "costs fewer operations.",
 )
 @threshold_option
+@click.option("--dataset", help="Data set to calibrate on; default: the one that the model was trained on.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of calibration data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def export(
@@ -59,6 +60,7 @@ def export(
     payload_bits: int,
     streams: str,
     threshold_scale: float,
+    dataset: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -87,6 +89,7 @@ def export(
             noisy_range=input_range,
             payload_bits=payload_bits,
             streams=streams,
+            dataset=dataset,
         )
         pipeline = guided(pipeline, threshold_scale)
         save(pipeline, output)

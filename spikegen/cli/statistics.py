@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Measure every so many diffusion steps, and the last; those between are interpolated linearly.",
 )
-@click.option("--dataset", help="Data set of the images; default the one that the model was trained on.")
+@click.option("--dataset", help="Data set of the images; default: the one that the pipeline was made from.")
 @click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Choice of images and noise.")
 @backend_options
 @click.option(

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     help="Peak learning rate, relative to the size of the weights and to the thresholds.",
 )
 @click.option("--teacher", metavar="CHECKPOINT", help="Also learn the predictions of this float model.")
+@click.option(
+    "--teacher-weight",
+    type=click.FloatRange(min=0.0),
+    default=1.0,
+    show_default=True,
+    help="Weight of the distance to the prediction of the teacher.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of images and noise.")
 @click.option("--state", type=click.Path(path_type=Path), help="Folder of the resumable state; default: OUTPUT.state.")
 @click.option(
@@ -47,6 +54,7 @@ def tune(
     batch_size: int,
     lr: float,
     teacher: str | None,
+    teacher_weight: float,
     seed: int,
     state: Path | None,
     save_every: int,
@@ -69,7 +77,7 @@ def tune(
 
         from spikegen.models import load_checkpoint
         from spikegen.program import ImageDiffusion, save
-        from spikegen.training.tuning import Tuner, Tuning
+        from spikegen.training import Tuner, Tuning
     except ImportError as error:
         raise LoweringError(f"tuning needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
 
@@ -77,7 +85,9 @@ def tune(
         torch.set_num_threads(threads)
     errors = error_console()
     pipeline = read_pipeline(source, errors.print)
-    settings = Tuning(iterations=iterations, batch_size=batch_size, learning_rate=lr, seed=seed)
+    settings = Tuning(
+        iterations=iterations, batch_size=batch_size, learning_rate=lr, teacher_weight=teacher_weight, seed=seed
+    )
     folder = output.with_name(f"{output.name}.state") if state is None else state
     tuner = Tuner(pipeline, folder, settings, None if teacher is None else load_checkpoint(teacher))
     with _progress(tuner.iteration, iterations, quiet) as on_progress:

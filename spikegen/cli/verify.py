@@ -63,7 +63,7 @@ def verify(
     from spikegen.errors import ConfigError, LoweringError
 
     try:
-        from spikegen.lowering.parts import diffusion_steps, network_parts
+        from spikegen.lowering.parts import diffusion_steps, network_parts, on_dataset
     except ImportError as error:
         raise LoweringError(f"verifying needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
 
@@ -72,7 +72,7 @@ def verify(
     model = _float_model(pipeline, checkpoint)
     chosen = list(steps or diffusion_steps(model, _SHARES))
     try:
-        parts = network_parts(model, chosen, images, seed)
+        parts = network_parts(on_dataset(model, pipeline.provenance.get("dataset")), chosen, images, seed)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     _check_fit(pipeline, parts)

@@ -11,7 +11,7 @@ import torch
 
 from spikegen import __version__
 from spikegen.lowering.lower import lower
-from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, held_out, network_parts
+from spikegen.lowering.parts import INPUT_BITS, NOISY_RANGE, diffusion_steps, held_out, network_parts, on_dataset
 from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.models import Checkpoint, ImageDenoiser, load_checkpoint
 from spikegen.models.vqsvae import PIXEL_SCALE
@@ -31,8 +31,9 @@ def export_checkpoint(
     noisy_range: float = NOISY_RANGE,
     payload_bits: int = PAYLOAD_BITS,
     streams: str = "cheapest",
+    dataset: str | None = None,
 ) -> Pipeline:
-    """The pipeline of a checkpoint (a shipped name or a folder), calibrated on the data set it was trained on.
+    """The pipeline of a checkpoint (a shipped name or a folder), calibrated on real images.
 
     Args:
         source: shipped name or folder.
@@ -42,9 +43,13 @@ def export_checkpoint(
         noisy_range: largest magnitude of a noised image; what is larger is clipped.
         payload_bits: the most bits of the gain of a timestep (TSM).
         streams: policy for real-valued streams, one of :data:`~spikegen.lowering.compose_linear.STREAMS`.
+        dataset: name of the data set to calibrate on (:func:`spikegen.training.load_images`); None: the one that the
+            checkpoint was trained on. The provenance names it as ``dataset``, which tuning and statistics go on with,
+            and the other as ``trained_on``.
 
     Raises:
         CheckpointError, LoweringError: what is wrong with the checkpoint, or cannot be lowered.
+        ConfigError: the data set is unknown, not there, or of images of another shape.
     """
     checkpoint = load_checkpoint(source)
     name = os.path.basename(os.path.normpath(str(source)))
@@ -57,6 +62,7 @@ def export_checkpoint(
         noisy_range=noisy_range,
         payload_bits=payload_bits,
         streams=streams,
+        dataset=dataset,
     )
 
 
@@ -70,12 +76,14 @@ def export_model(
     noisy_range: float = NOISY_RANGE,
     payload_bits: int = PAYLOAD_BITS,
     streams: str = "cheapest",
+    dataset: str | None = None,
 ) -> Pipeline:
     """The same for a checkpoint in memory."""
     stage = on_stage or (lambda _: None)
     shares = np.linspace(0.0, 1.0, CALIBRATION_STEPS + 1)[:-1].tolist()
     at = diffusion_steps(checkpoint, shares)
-    parts = network_parts(checkpoint, at, CALIBRATION_IMAGES, seed, input_bits, noisy_range)
+    calibrated = on_dataset(checkpoint, dataset)
+    parts = network_parts(calibrated, at, CALIBRATION_IMAGES, seed, input_bits, noisy_range)
     networks = {
         role: lower(
             part.model,
@@ -94,13 +102,15 @@ def export_model(
     provenance = {
         "checkpoint": checkpoint.source,
         "checkpoint_digest": checkpoint.digest,
-        "dataset": checkpoint.dataset,
-        "held_out": str(held_out(checkpoint)),
+        "dataset": calibrated.dataset,
+        "held_out": str(held_out(calibrated)),
         "calibration_seed": str(seed),
         "spikegen": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if calibrated.dataset != checkpoint.dataset:
+        provenance["trained_on"] = checkpoint.dataset
     return Pipeline(name, _host(checkpoint), networks, provenance)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,13 @@ def held_out(checkpoint: Checkpoint) -> int:
     """How many images training held out; 0 if the checkpoint says nothing sensible about it."""
     recorded = checkpoint.training.get("held_out", 0)
     return recorded if isinstance(recorded, int) and recorded > 0 else 0
+
+
+def on_dataset(checkpoint: Checkpoint, dataset: str | None) -> Checkpoint:
+    """``checkpoint`` with the inputs of its networks made from another data set, of which training held nothing out."""
+    if dataset is None or dataset == checkpoint.dataset:
+        return checkpoint
+    return replace(checkpoint, dataset=dataset, training={**checkpoint.training, "held_out": 0})
 
 
 def diffusion_steps(checkpoint: Checkpoint, shares: Sequence[float]) -> list[int]:

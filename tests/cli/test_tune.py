@@ -1,6 +1,7 @@
 """`spikegen tune`: a tuned pipeline file, or one clear error."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,17 @@ def test_a_teacher_and_a_folder_for_the_state(made: Path, working_folder: Path) 
     assert sorted(path.name for path in Path("kept").iterdir()) == ["log.jsonl", "state.pt"]
     message = "the state of another run (pipeline, teacher or settings); delete it to begin again"
     refuse(1, message, "tune", made / "small.h5", "-o", "tuned.h5", "--state", "kept", *FEW, "--quiet")
+
+
+def test_the_weight_of_the_teacher(made: Path, working_folder: Path) -> None:
+    tune = ("tune", made / "small.h5", "--teacher", made / "small", *FEW, "--quiet")
+    for weight in (0, 1, 5):
+        succeed(*tune, "-o", f"{weight}.h5", "--teacher-weight", weight)
+    succeed(*tune, "-o", "default.h5")
+    found = {name: json.loads(load(f"{name}.h5").provenance["tuning"])["tuning"] for name in (0, 1, 5, "default")}
+    assert {name: settings["teacher_weight"] for name, settings in found.items()} == {0: 0, 1: 1, 5: 5, "default": 1}
+    refuse(2, "-1.0 is not in the range x>=0", *tune, "-o", "x.h5", "--teacher-weight", -1)
+    refuse(1, "Tuning.teacher_weight is inf", *tune, "-o", "x.h5", "--teacher-weight", "inf")
 
 
 @pytest.mark.usefixtures("working_folder")
