@@ -28,6 +28,7 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "bias_adds": "Lif neurons whose bias is not zero at that diffusion step x timesteps",
         "delayed_messages": "messages held back for one timestep by a projection's delay (events x delay)",
         "readout_adds": "weighted additions of readout currents on the host (outputs x timesteps)",
+        "host_macs": "multiply-accumulates of a readout's tail on the host, taps on padding included (priced nowhere)",
     }
 )
 _SYNOPS = {"binary": "binary_synops", "graded": "graded_synops", "analog": "analog_macs"}
@@ -81,6 +82,7 @@ class NodeOperations:
         updates: neuron updates.
         bias_adds: additions of a nonzero bias.
         readout_adds: weighted additions on the host.
+        host_macs: multiply-accumulates of the two convolutions of a readout's tail on the host.
     """
 
     name: str
@@ -91,6 +93,7 @@ class NodeOperations:
     updates: int
     bias_adds: int
     readout_adds: int
+    host_macs: int
 
     def __add__(self, other: NodeOperations) -> NodeOperations:
         return replace(
@@ -99,6 +102,7 @@ class NodeOperations:
             updates=self.updates + other.updates,
             bias_adds=self.bias_adds + other.bias_adds,
             readout_adds=self.readout_adds + other.readout_adds,
+            host_macs=self.host_macs + other.host_macs,
         )
 
 
@@ -134,6 +138,7 @@ class Operations:
             totals["neuron_updates"] += node.updates
             totals["bias_adds"] += node.bias_adds
             totals["readout_adds"] += node.readout_adds
+            totals["host_macs"] += node.host_macs
             if node.kind == "Lif":
                 totals["spikes"] += node.events
             elif node.kind == "Input" and node.binary:
@@ -199,7 +204,15 @@ def _node(program: Program, node: Node, step: int, runs: int, counts: Counts) ->
         updates=runs * size if isinstance(node, Lif | Relay) else 0,
         bias_adds=runs * biased,
         readout_adds=runs * math.prod(node.output_shape) if isinstance(node, Readout) else 0,
+        host_macs=runs * _tail_macs(node) if isinstance(node, Readout) else 0,
     )
+
+
+def _tail_macs(readout: Readout) -> int:
+    """Multiply-accumulates of the host's tail at one timestep: H W (O C kh kw + O O kh' kw'); 0 without a tail."""
+    if readout.tail is None:
+        return 0
+    return math.prod(readout.shape[1:]) * (readout.tail.weight.size + readout.tail.mix_weight.size)
 
 
 def _projection(program: Program, projection: Projection, counts: Counts) -> ProjectionOperations:

@@ -33,6 +33,7 @@ EXPECTED = {
     "relay_messages": 8,
     "delayed_messages": 4,  # a>out waits one timestep for r: 4 x 1
     "readout_adds": 2,  # 1 output x 2 timesteps
+    "host_macs": 0,  # the readout has no tail
 }
 
 
