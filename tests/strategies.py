@@ -124,7 +124,7 @@ class _Builder:
     def _add(self, projection: Projection) -> None:
         if self.gains and self.draw(st.integers(0, 3), label="gains") == 3:
             largest = self.draw(st.sampled_from((1, 3, 100)))
-            gains = self.rng.integers(-largest, largest + 1, self.timesteps)
+            gains = self.rng.integers(-largest, largest + 1, self.timesteps).astype(np.int32)
             projection = dataclasses.replace(projection, gains=gains)
         self.projections.append(projection)
 

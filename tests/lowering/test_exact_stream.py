@@ -84,7 +84,7 @@ class Reference:
         """What the readout receives, int64 [N, T, C, H, W], for images [N, C, H, W]."""
         model = self.model
         names = {id(module): name for name, module in model.named_modules()}
-        embedding = self._whole(model.embedding.weight[step], 1.0)  # type: ignore[union-attr, index]
+        embedding = self._whole(model.embedding.weight[step], 1.0)
 
         def fire(module: nn.Module, x: IntArray) -> IntArray:
             assert isinstance(module, HardResetNeuron)
@@ -121,18 +121,19 @@ class Reference:
         h = self._conv_norm(second, fire(neuron, self._conv_norm(first, np.repeat(images[:, None], T, axis=1))))
         skips = [h]
         for layer in model.down:
-            h = block(layer, h) if isinstance(layer, ResidualBlock) else resample(layer, h)  # type: ignore[arg-type]
+            h = block(layer, h) if isinstance(layer, ResidualBlock) else resample(layer, h)
             skips.append(h)
         for layer in model.middle:
-            h = block(layer, h)  # type: ignore[arg-type]
+            h = block(layer, h)
         for layer in model.up:
             if isinstance(layer, ResidualBlock):
                 h = block(layer, np.concatenate([h, skips.pop()], axis=2))
             else:
-                h = resample(layer, h)  # type: ignore[arg-type]
+                h = resample(layer, h)
         if isinstance(model.tail, nn.Identity):
             return h
-        neuron, conv = model.tail  # type: ignore[misc]
+        assert isinstance(model.tail, nn.Sequential)
+        neuron, conv = model.tail
         assert isinstance(conv, nn.Conv2d)
         return self._conv(conv, fire(neuron, h))
 
@@ -155,7 +156,8 @@ class Reference:
                 seen = padded[:, :, :, i : i + reach : stride, j : j + reach : stride]
                 total += np.einsum("oc,ntchw->ntohw", weight[:, :, i, j], seen)
         assert conv.bias is not None
-        return total + self._whole(conv.bias)[:, None, None]
+        total += self._whole(conv.bias)[:, None, None]
+        return total
 
     def _conv_norm(self, layer: ConvNorm, x: IntArray) -> IntArray:
         conv, norm = layer[0], layer[-1]

@@ -11,8 +11,8 @@ import torch
 from spikegen.errors import ConfigError
 from spikegen.models import SpikingNeuron, SpikingUNet, UNetConfig
 from spikegen.models.coding import DirectCoding
+from spikegen.models.denoiser import TimeEmbedding
 from spikegen.models.readouts import MembraneReadout
-from spikegen.models.unet import TimeEmbedding
 
 
 @pytest.mark.parametrize(

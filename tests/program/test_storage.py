@@ -131,7 +131,7 @@ def test_digest_depends_on_every_gain_and_tail() -> None:
     seen = {storage.digest(program), storage.digest(changed(program, "y", tail=None))}
     tail = list(program.readouts())[-1].tail
     assert tail is not None
-    changes = [("in>a", {"gains": gains}) for gains in ([], [3, -1], [4, -2])]
+    changes: list[tuple[str, dict[str, Any]]] = [("in>a", {"gains": gains}) for gains in ([], [3, -1], [4, -2])]
     for field in dataclasses.fields(tail):
         value = getattr(tail, field.name).copy()
         value.flat[-1] += 1

@@ -137,6 +137,7 @@ def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, mon
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(tmp_path: Path) -> None:
     run = Trainer(TINY, tmp_path)
     assert isinstance(run.model, SpikingUNet)
+    assert isinstance(run.model.tail, torch.nn.Sequential)
     with torch.no_grad():
         run.model.tail[1].weight.fill_(math.inf)
     with pytest.raises(SpikegenError, match=r"iteration 1: the loss is (nan|inf); lower the learning rate"):
