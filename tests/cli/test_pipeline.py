@@ -1,15 +1,18 @@
 """`spikegen export`, `inspect`, `verify`, `sample` and `report` of an image model in a row, and what they refuse."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from spikegen.program import load, save
+from spikegen.training import RECIPES
 from tests.cli.commands import refuse, run, succeed, summary
 from tests.runtime.programs import tiny
 
@@ -108,11 +111,12 @@ def test_verify_refuses_another_checkpoint(made: Path, made_tokens: Path, workin
 @pytest.mark.parametrize("command", ["inspect", "verify", "sample", "reconstruct", "report"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
 def test_bad_pipeline_files_are_one_error(made: Path, working_folder: Path, command: str, damage: str) -> None:
-    data = bytearray((made / "small.h5").read_bytes())
-    if damage == "altered":
-        data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    data = (made / "small.h5").read_bytes()
     if damage != "missing":
         Path("bad.h5").write_bytes(data if damage == "altered" else data[: len(data) // 2])
+    if damage == "altered":
+        with h5py.File("bad.h5", "r+") as file:
+            file["document"][0] ^= 1
     refuse(1, "Error: bad.h5: ", command, "bad.h5", *(["-o", "x.png"] if command in ("sample", "reconstruct") else []))
 
 
@@ -162,10 +166,20 @@ def test_brackets_in_the_name_of_a_folder_are_printed_as_they_are(made: Path, wo
     assert "checkpoint: run[/red]" in succeed("inspect", "run[/red].h5").stdout
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "digits-unet": {"width": 8, "diffusion_steps": 40},
+    "digits-vq": {"widths": (4, 6), "strides": (2, 1), "latent": 3, "codes": 5, "denoiser_widths": (4, 6, 4)},
+}
+
+
 @pytest.mark.parametrize(("recipe", "samples"), [("digits-unet", ["000002"]), ("digits-vq", ["000002", "000004"])])
 def test_train_goes_on_where_it_stopped_and_its_result_can_be_exported(
-    working_folder: Path, recipe: str, samples: list[str]
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, samples: list[str]
 ) -> None:
+    """With the stages, data and noise schedule of the recipe, but a small model."""
+    named = RECIPES[recipe]
+    small = dataclasses.replace(named.model, **SMALL[recipe])
+    monkeypatch.setitem(RECIPES, recipe, dataclasses.replace(named, model=small))
     train = ("train", recipe, "-o", "run", "--iterations", 2, "--batch-size", 4, "--quiet")
     succeed(*train)
     first = Path("run/model.safetensors").read_bytes()
