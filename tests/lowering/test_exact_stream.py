@@ -165,8 +165,9 @@ class Reference:
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         scale, mean = self._whole(norm.weight, 1.0), self._whole(norm.running_mean)
-        y = (self._conv(conv, x) - mean[:, None, None]) * scale[:, None, None]
-        return y + self._whole(norm.bias)[:, None, None]
+        y: IntArray = (self._conv(conv, x) - mean[:, None, None]) * scale[:, None, None]
+        y += self._whole(norm.bias)[:, None, None]
+        return y
 
 
 def exported(model: SpikingUNet, images: IntArray, streams: str) -> Program:
