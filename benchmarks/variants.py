@@ -246,7 +246,8 @@ def main() -> None:
     runs = Path(__file__).parent / "runs"
     parser.add_argument("--runs", type=Path, default=runs, help="folder of networks and figures (%(default)s)")
     parser.add_argument("--solvers-of", default=SHIPPED, choices=[name for name in TITLES if name != "ann"])
-    parser.add_argument("-n", type=int, default=4000, help="samples per row")
+    parser.add_argument("-n", type=int, default=2000, help="samples per row")
+    parser.add_argument("--solver-images", type=int, default=1000, help="samples per row of the solvers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
@@ -257,11 +258,12 @@ def main() -> None:
         rows |= quality_rows(bench, variant)
         if variant.name == options.solvers_of and variant.tuned is not None:
             solved = with_statistics(options.runs, variant.tuned, options.seed)
+            solvers = Bench(options.runs, options.solver_images, options.seed)
             for solver, steps in SOLVERS:
                 title = f"{TITLES[variant.name]}, tuned, {solver} {steps}"
-                rows[title] = bench.row(f"{variant.name}-tuned", solved, solver, steps)
+                rows[title] = solvers.row(f"{variant.name}-tuned", solved, solver, steps)
 
-    print(f"{options.n} samples, seed {options.seed}, DDIM with {STEPS} steps where nothing else is said")
+    print(f"{options.n} samples ({options.solver_images} of the solvers), seed {options.seed}, DDIM with {STEPS} steps")
     print(f"{'':<36}{'Frechet distance':>18}{'SVM confidence':>18}{'synaptic operations':>22}")
     for name, row in rows.items():
         operations = f"{row['operations']:,.0f}" if "operations" in row else ""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import json
 import math
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikegen.atomic import write_atomically
-from spikegen.errors import CheckpointError, ConfigError, OutputError, SpikegenError
+from spikegen.errors import CheckpointError, ConfigError, SpikegenError
 from spikegen.models import Checkpoint, Model, build_model, save_checkpoint
 from spikegen.training.fine_tuning import start_from
 from spikegen.training.recipes import Recipe
+from spikegen.training.run_folder import DAMAGE, STATE_FILE, make_folder, save_state, write_file
 from spikegen.training.tasks import Task, make_task
 
-STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 RECALIBRATION_BATCHES = 64
-# What torch.load and load_state_dict raise on bytes that are no such state.
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +50,7 @@ class Trainer:
             raise ConfigError(f"the recipe starts from the weights {recipe.start or 'of no checkpoint'}; give it those")
         self.recipe = recipe
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+        make_folder(folder)
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe.model)
         if start is not None:
@@ -77,10 +60,8 @@ class Trainer:
         self._enter(0)
         if (folder / STATE_FILE).exists():
             self._resume(folder / STATE_FILE)
-        try:  # only now: the folder may belong to another recipe
-            write_atomically(folder / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+        # only now: the folder may belong to another recipe
+        write_file(folder / "recipe.json", (json.dumps(dataclasses.asdict(recipe), indent=2) + "\n").encode())
 
     def _enter(self, index: int) -> None:
         """Begin stage ``index``."""
@@ -194,15 +175,7 @@ class Trainer:
             "done": self.done,
             "loss": self.loss,
         }
-        path = self.folder / STATE_FILE
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        try:
-            write_atomically(path, buffer.getvalue())
-            with (self.folder / LOG_FILE).open("a") as log:
-                log.write(json.dumps({"iteration": self.iteration, "loss": self.loss}) + "\n")
-        except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+        save_state(self.folder, state, self.iteration, self.loss)
 
     def _resume(self, path: Path) -> None:
         try:
@@ -220,7 +193,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
             self.done, self.loss = done, float(state["loss"])
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable training state (truncated or damaged): {error}") from error
 
 
@@ -253,7 +226,3 @@ def measure_norms(network: nn.Module, task: Task, batches: int, generator: torch
             task.loss(network, task.batch(generator))
     for norm in norms:
         norm.momentum = 0.1
-
-
-def _cannot_write(folder: Path, error: OSError) -> OutputError:
-    return OutputError(f"{folder}: the output folder cannot be written: {error.strerror or error}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import json
 import math
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -17,29 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikegen.atomic import write_atomically
-from spikegen.errors import CheckpointError, ConfigError, OutputError, SpikegenError
+from spikegen.errors import CheckpointError, ConfigError, SpikegenError
 from spikegen.models import Checkpoint, ImageDenoiser
 from spikegen.program import ImageDiffusion, Pipeline, digest, overflow_risks
 from spikegen.training.datasets import load_fitting, split
 from spikegen.training.program_network import ProgramNetwork
+from spikegen.training.run_folder import DAMAGE, STATE_FILE, make_folder, save_state
 from spikegen.training.tasks import NoisePrediction
 from spikegen.training.trainer import Progress
 from spikegen.training.tuned_bounds import hold_bounds
 
-STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 EVALUATION_BATCHES = 4
-# What torch.load and load_state_dict raise on bytes that are no such state.
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +119,7 @@ class Tuner:
         )
         self.generator = torch.Generator().manual_seed(self.tuning.seed)
         self.iteration, self.loss = 0, math.nan
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+        make_folder(folder)
         if (folder / STATE_FILE).exists():
             self._resume(folder / STATE_FILE)
 
@@ -224,14 +207,7 @@ class Tuner:
             "iteration": self.iteration,
             "loss": self.loss,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        try:
-            write_atomically(self.folder / STATE_FILE, buffer.getvalue())
-            with (self.folder / LOG_FILE).open("a") as log:
-                log.write(json.dumps({"iteration": self.iteration, "loss": self.loss}) + "\n")
-        except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+        save_state(self.folder, state, self.iteration, self.loss)
 
     def _resume(self, path: Path) -> None:
         try:
@@ -248,7 +224,7 @@ class Tuner:
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
             self.iteration, self.loss = iteration, float(state["loss"])
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise CheckpointError(f"{path}: not a readable tuning state (truncated or damaged): {error}") from error
 
 
@@ -295,7 +271,3 @@ def _teacher(pipeline: Pipeline, checkpoint: Checkpoint) -> Callable[[Tensor, Te
         )
     teacher: Callable[[Tensor, Tensor], Tensor] = model.eval()
     return teacher
-
-
-def _cannot_write(folder: Path, error: OSError) -> OutputError:
-    return OutputError(f"{folder}: the folder of the tuning state cannot be written: {error.strerror or error}")

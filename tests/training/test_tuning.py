@@ -202,7 +202,7 @@ def test_pipelines_that_cannot_be_tuned(pipeline: Pipeline, tmp_path: Path) -> N
         with pytest.raises(ConfigError, match=message):
             Tuner(dataclasses.replace(pipeline, provenance=provenance), tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file/below: the folder of the tuning state cannot be written"):
+    with pytest.raises(OutputError, match="file/below: the output folder cannot be written"):
         Tuner(pipeline, tmp_path / "file" / "below")
 
 
