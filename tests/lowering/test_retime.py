@@ -21,8 +21,8 @@ def without_delays(program: Program) -> Program:
 
 
 def path_lengths(program: Program, name: str) -> set[int]:
-    """Number of projections of every path from the input to ``name``."""
-    if name == program.input.name:
+    """Number of projections of every path to ``name`` from a node that hears nothing: the input, or a clock."""
+    if not program.into(name):
         return {0}
     return {1 + length for p in program.into(name) for length in path_lengths(program, p.source)}
 
