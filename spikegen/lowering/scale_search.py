@@ -3,9 +3,9 @@
 Where its weights, biases and threshold lie on a grid of their own, that grid is taken
 (:mod:`~spikegen.lowering.native_grid`). Else candidates for the LSB are tried; each projection takes the smallest
 exponent whose 8-bit grid holds its weights; the LSB with the smallest mean squared error of the current on calibration
-data wins, among those that interval bounds prove free of overflow. Large populations are compared on a sample of
-channels and frames (:mod:`~spikegen.lowering.currents`). Gains per timestep become integer payloads, tried with every
-number of bits.
+data wins, among those that interval bounds prove free of overflow; where they prove none, coarser ones are tried.
+Large populations are compared on a sample of channels and frames (:mod:`~spikegen.lowering.currents`). Gains per
+timestep become integer payloads, tried with every number of bits.
 The mean error of each channel is added to its bias (bias correction, Nagel et al. 2019, arXiv 1906.04721, section 4.2).
 """
 
@@ -48,8 +48,12 @@ from spikegen.program.numerics import (
 )
 
 STEPS_PER_OCTAVE = 4
-# From one octave finer than the grid that fits the smallest projection to four coarser, for networks with large fan-in.
-OCTAVES_FINER, OCTAVES_COARSER = 1, 4
+# Steps from four octaves coarser than the grid that fits the smallest projection, for networks with large fan-in, to
+# one finer. Coarser still, where the weights have only few values, are those that are tried only for want of a proof,
+# and taken only if the error of the current, relative to the current, is TOLERATED.
+NEAR = range(4 * STEPS_PER_OCTAVE, -1 * STEPS_PER_OCTAVE - 1, -1)
+FAR = range(8 * STEPS_PER_OCTAVE, 4 * STEPS_PER_OCTAVE, -1)
+TOLERATED = 0.2
 # The largest weights of a projection may saturate: a finer grid for the many can be worth more than the range of the
 # few.
 CLIPS = (1.0, 0.85, 0.7)
@@ -145,12 +149,15 @@ class ScaleSearch:
         native = self._native()
         if native is not None:
             return native
-        proposals = [proposal for payloads in self.payloads for proposal in self._proposals(payloads)]
-        for proposal in sorted((p for p in proposals if not p.risky), key=lambda p: p.error):
-            candidate = self._candidate(proposal, proved=True)
-            if candidate is not None:
-                return candidate
-        for proposal in proposals:
+        near = [proposal for payloads in self.payloads for proposal in self._proposals(payloads, NEAR)]
+        found = self._proved(near)
+        if found is not None:
+            return found
+        far = [proposal for payloads in self.payloads for proposal in self._proposals(payloads, FAR)]
+        found = self._proved(far)
+        if found is not None and found.error <= TOLERATED**2 * found.power:
+            return found
+        for proposal in near:
             candidate = self._candidate(proposal, proved=False)
             if candidate is not None:
                 return candidate
@@ -158,6 +165,14 @@ class ScaleSearch:
             f"{self.population.name}: no scale fits its weights, threshold and bias; the largest weight is "
             f"{max(self.largest):.4g}, the largest bias {float(np.abs(self.population.bias).max()):.4g}"
         )
+
+    def _proved(self, proposals: Sequence[_Proposal]) -> Candidate | None:
+        """The one of the smallest error in the sample among those that are free of overflow."""
+        for proposal in sorted((p for p in proposals if not p.risky), key=lambda p: p.error):
+            candidate = self._candidate(proposal, proved=True)
+            if candidate is not None:
+                return candidate
+        return None
 
     def _reach(self) -> FloatArray:
         """How far the current of each channel can get, float64 [C], real; roughly for kernels of several groups."""
@@ -206,7 +221,7 @@ class ScaleSearch:
             return Candidate(node, table, projections, interval, 0.0, [], power, current, payloads)
         return None
 
-    def _scales(self, largest: Sequence[float]) -> list[float]:
+    def _scales(self, largest: Sequence[float], steps: range) -> list[float]:
         """The LSBs to try, coarsest first, where the largest weights of the projections are ``largest``."""
         if not any(largest):
             raise LoweringError(f"{self.population.name}: all its weights are zero")
@@ -219,7 +234,6 @@ class ScaleSearch:
         relayed = [value for p, value, uniform in pairs if p.source in self.relays and uniform]
         exact = {value / whole for value in relayed for whole in RELAY_WEIGHTS}
         fits = [value for _, value, uniform in pairs if not uniform] or [value for _, value, _ in pairs]
-        steps = range(OCTAVES_COARSER * STEPS_PER_OCTAVE, -OCTAVES_FINER * STEPS_PER_OCTAVE - 1, -1)
         # At `full` the smallest projection fills its 8 bits at exponent 1.
         full = min(fits) / (2 * WEIGHT_MAX)
         scales = {full * 2.0 ** (step / STEPS_PER_OCTAVE) for step in steps}
@@ -237,12 +251,12 @@ class ScaleSearch:
         thresholds = [p.neuron[0] for p in self.network.populations if p.name in readers and p.neuron is not None]
         return thresholds[0] if thresholds else 1.0
 
-    def _proposals(self, payloads: Sequence[Payload]) -> Iterator[_Proposal]:
+    def _proposals(self, payloads: Sequence[Payload], steps: range) -> Iterator[_Proposal]:
         """Every choice of LSB and exponents that fits, coarsest LSB first; equal real weights once."""
         population = self.population
         largest = [value * chosen.unit for value, chosen in zip(self.largest, payloads, strict=True)]
         seen: set[tuple[float, ...]] = set()
-        for coarse in self._scales(largest):
+        for coarse in self._scales(largest, steps):
             lsb = coarse
             if population.neuron is not None:  # the threshold must be a whole number of units
                 vth = round(population.neuron[0] / coarse)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering import InputFormat, lower, retime
+from spikegen.lowering import InputFormat, lower, retime, scale_search
 from spikegen.lowering.calibrate import Calibration, noised, record_spikes
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
@@ -257,6 +257,32 @@ def test_spikes_that_go_straight_into_neurons_need_no_other_input() -> None:
     sent = Simulator(program).evaluate(images, 0, record=True).messages
     assert sent["body.1"].any()
     np.testing.assert_array_equal(sent["body.3"], sent["body.1"])
+
+
+def wide(inputs: int) -> Program:
+    """A layer of many graded inputs per neuron: the scales that are tried first leave no room for all at once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(DirectCoding(4), nn.Conv2d(inputs, 3, 1), SpikingNeuron(4, 0.5), MeanReadout(4)).eval()
+    images = np.random.default_rng(0).normal(size=(20, inputs, 1, 1))
+    return lower(model, (inputs, 1, 1), 4, 1, Calibration(images, np.zeros(20, dtype=np.int64)))
+
+
+def test_a_wide_layer_is_proved_with_few_values_of_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = wide(64)
+    assert found.report["overflow_risks"] == overflow_risks(found) == []
+    (error,) = (row["relative_error"] for row in found.report["quantisation"] if row["population"] == "2")
+    assert 0.02 < error < 0.2
+    monkeypatch.setattr(scale_search, "TOLERATED", error - 0.001)
+    assert wide(64).report["overflow_risks"]
+    monkeypatch.setattr(scale_search, "FAR", range(0))
+    before = wide(64)
+    assert before.report["overflow_risks"] == overflow_risks(before) != []
+
+
+def test_a_proof_that_would_cost_too_much_is_not_taken() -> None:
+    program = wide(512)
+    assert any("2: membrane can reach" in risk for risk in program.report["overflow_risks"])
+    assert program.report["overflow_risks"] == overflow_risks(program)
 
 
 def weighted(scale: float, bias: float = 0.0) -> nn.Conv2d:

@@ -170,7 +170,19 @@ def test_the_conditioning_of_the_generator_is_in_its_patterns() -> None:
     assert not np.array_equal(lookup.patterns, lookup_decoder(tiny_tokens()).patterns)
 
 
+@pytest.mark.parametrize("gains", [(3, 0, -2, 1), (0, 0, 0, 7)])
+def test_gains_on_the_way_into_the_generator_are_in_its_patterns(gains: tuple[int, ...]) -> None:
+    decoder = changed(tiny_tokens().network("decoder"), "code>generator", gains=np.array(gains, dtype=np.int32))
+    validate(decoder)
+    tokens = np.random.default_rng(2).integers(0, CODES, (3, *GRID))
+    lookup = both_ways(with_decoder(decoder), tokens)
+    assert not np.array_equal(lookup.patterns, lookup_decoder(tiny_tokens()).patterns)
+    rolled = changed(decoder, "code>generator", gains=np.roll(np.array(gains, dtype=np.int32), 1))
+    assert not np.array_equal(lookup.patterns, lookup_decoder(with_decoder(rolled)).patterns)
+
+
 DECODER = tiny_tokens().network("decoder")
+CLOCK = Lif("clock", (1, 1, 1), 100, 4095, 0, np.array([40], np.int16), 6)
 FIRST = DECODER.projections[0]
 ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1), np.int8), 1, shuffle=2, delay=1)
 
@@ -198,6 +210,10 @@ ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1), np.int8), 1, shuf
             "generator is a Relay, no Lif",
         ),
         (changed(DECODER, "code", streamed=True), "code is streamed"),
+        (
+            dataclasses.replace(DECODER, populations=(CLOCK, *DECODER.populations)),
+            "clock would no longer fire at the same time as the generator",
+        ),
         (changed(DECODER, "code>generator", exponent=15), r"the current of generator leaves \+-262143"),
     ],
 )

@@ -117,6 +117,30 @@ def test_the_width_of_the_sum_is_chosen_by_its_bound(monkeypatch: pytest.MonkeyP
     assert widths == [("float32",) * 2, ("float64",) * 2] * 2
 
 
+def test_currents_have_a_limit() -> None:
+    """What there truly is counts, gains included, not what there could be."""
+
+    def dense(exponent: int, *gains: int) -> Dense:
+        return Dense(
+            "d", "a", "b", np.full((1, 2), -128, dtype=np.int8), exponent, gains=np.array(gains, dtype=np.int32)
+        )
+
+    def sent(first: int, second: int) -> npt.NDArray[np.int32]:
+        return np.array([first, second], dtype=np.int32).reshape(1, 2, 1, 1)
+
+    # 128 x (2^22 + 2^22) << 15 = 2^45, times the gain 2^7: 2^52
+    whole, limit = sent(1 << 22, 1 << 22), 1 << 52
+    message = f"d: its currents reach {limit}, limit is {limit - 1}"
+    with pytest.raises(BackendError, match=message):
+        projection_currents(dense(15, 1, 128, 3), whole)
+    with pytest.raises(BackendError, match=message):
+        projection_currents(dense(15, 1, -128), whole)
+    assert projection_currents(dense(15, 1, 127), whole).tolist() == [[-(1 << 45)]]
+    assert projection_currents(dense(15), whole).tolist() == [[-(1 << 45)]]
+    # the two cancel, but for one
+    assert projection_currents(dense(15, 128), sent(1 << 22, 1 - (1 << 22))).tolist() == [[-(128 << 15)]]
+
+
 def test_sums_beyond_float64_are_refused() -> None:
     taps = 1 << 23  # x 2^7 x 2^23 = 2^53
     weight = np.broadcast_to(np.int8(1), (1, taps))
