@@ -93,7 +93,7 @@ def test_a_checkpoint_is_fine_tuned_on_other_images(made: Path, working_folder: 
         ("noise:1x8x6", "the images of noise:1x8x6 are 8 x 6 pixels, a model takes squares; @SIZE behind the name"),
         (
             "digits@9",
-            "digits@9: UNetConfig.image_size is 9; 2 levels need a multiple of 2; @SIZE behind the name of a data",
+            "digits@9: FSDDIMConfig.image_size is 9; 2 levels need a multiple of 2; @SIZE behind the name of a data",
         ),
     ],
 )
