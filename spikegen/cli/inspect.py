@@ -67,11 +67,8 @@ def _describe_network(program: Program) -> dict[str, Any]:
             "shape": list(node.shape),
             "neurons": neurons(node),
             "level": program.levels[name],
-            "message": "none"
-            if isinstance(node, Readout)
-            else f"{program.message_bits(name)} bit"
-            if program.message_bits(name)
-            else "binary",
+            "message": "none" if isinstance(node, Readout) else _message(program.message_bits(name)),
+            "tail": type(node.tail).__name__ if isinstance(node, Readout) and node.tail is not None else None,
             "vth": node.vth if isinstance(node, Lif) else None,
             "scale": node.scale,
             "conditioned": name in program.conditioning.tables,
@@ -89,6 +86,8 @@ def _describe_network(program: Program) -> dict[str, Any]:
             "groups": p.groups if isinstance(p, Conv) else None,
             "shuffle": p.shuffle if isinstance(p, Conv) else None,
             "delay": p.delay,
+            "payload": _message(program.payload_bits(p)),
+            "gains": p.gains.tolist() or None,
             "synapses": int(fan_out(p, program.nodes[p.source])[0].sum()),
             "zero_weights": float((p.weight == 0).mean()),
         }
@@ -110,6 +109,10 @@ def _describe_network(program: Program) -> dict[str, Any]:
         "projections": projections,
         "streams": list(program.report.get("streams", [])),
     }
+
+
+def _message(bits: int) -> str:
+    return f"{bits} bit" if bits else "binary"
 
 
 def _print(summary: dict[str, Any]) -> None:
@@ -172,10 +175,14 @@ def _print_network(console: Console, role: str, summary: dict[str, Any]) -> None
             "stride": "stride",
             "shuffle": "shuffle",
             "delay": "delay",
+            "payload": "payload",
             "synapses": "synapses",
         },
         summary["projections"],
     )
+    for node in summary["populations"]:
+        if node["tail"] is not None:
+            console.print(f"{node['name']}: the host goes on with a {node['tail']}")
     if summary["streams"]:
         streams = [{**stream, "choice": _choice(stream)} for stream in summary["streams"]]
         table(
