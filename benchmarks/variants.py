@@ -46,14 +46,16 @@ from spikegen.runtime import Session, write_png
 from spikegen.runtime.statistics import NoisePower, with_noise_power
 from spikegen.simulator import Simulator
 from spikegen.training import RECIPES, Progress, Trainer, fine_tuning
+from spikegen.training.datasets import load_images
 from spikegen.training.program_network import ProgramNetwork
+from spikegen.training.tasks import NoisePrediction
 from spikegen.training.tuning import Tuner, Tuning
 
 TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "ANN twin"}
 SHIPPED = "fsddim"  # as digits-unet
 GUIDED = ("sddpm", "tsm")
 GUIDANCE = 0.997
-STEPS, BATCH = 20, 100
+STEPS, BATCH, NOISE_BATCHES, DIFFUSION_STEPS = 20, 100, 20, 1000
 SOLVERS = (
     *(("ddpm", steps) for steps in (10, 20, 50)),
     *(("ddim", steps) for steps in (10, 20, 50)),
@@ -202,6 +204,25 @@ class Bench:
         print(f"{path.stem}: {result} ({time.monotonic() - started:.0f} s)", flush=True)
         return result
 
+    def noise_error(self, key: str, model: Checkpoint | Pipeline) -> float:
+        """Mean squared error of the predicted noise, the loss of training, on the same noised digits for all models."""
+        path = self.runs / "figures" / f"{key}-noise-{self.seed}.json"
+        if not path.exists():
+            network: torch.nn.Module
+            if isinstance(model, Checkpoint):
+                network, schedule = model.model.eval(), model.beta_schedule
+            else:
+                network, schedule = ProgramNetwork(model.network("denoiser")).eval(), model.host.beta_schedule
+            task = NoisePrediction(load_images("digits"), schedule, DIFFUSION_STEPS, BATCH)
+            generator = torch.Generator().manual_seed(self.seed)
+            losses = []
+            with torch.no_grad():
+                for noisy, t, noise in (task.batch(generator) for _ in range(NOISE_BATCHES)):
+                    losses.append(float(torch.nn.functional.mse_loss(network(noisy, t).float(), noise)))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(float(np.mean(losses))))
+        return float(json.loads(path.read_text()))
+
     def _integer(self, pipeline: Pipeline, solver: str, steps: int) -> tuple[FloatArray, float]:
         program = pipeline.network("denoiser")
         chosen = default_solver(pipeline, solver)
@@ -222,7 +243,8 @@ def quality_rows(bench: Bench, variant: Variant) -> Iterator[tuple[str, Figures]
     for kind, model in models.items():
         if model is None:
             continue
-        yield f"{title}, {kind}", bench.row(f"{name}-{kind}", model, "ddim", STEPS)
+        row = bench.row(f"{name}-{kind}", model, "ddim", STEPS)
+        yield f"{title}, {kind}", {**row, "noise_error": bench.noise_error(f"{name}-{kind}", model)}
         if name not in GUIDED:
             continue
         factor = possible_scale(model) if isinstance(model, Pipeline) else GUIDANCE
@@ -264,10 +286,11 @@ def main() -> None:
                 rows[title] = solvers.row(f"{variant.name}-tuned", solved, solver, steps)
 
     print(f"{options.n} samples ({options.solver_images} of the solvers), seed {options.seed}, DDIM with {STEPS} steps")
-    print(f"{'':<36}{'Frechet distance':>18}{'SVM confidence':>18}{'synaptic operations':>22}")
+    print(f"{'':<36}{'Frechet distance':>18}{'SVM confidence':>18}{'synaptic operations':>22}{'error of noise':>18}")
     for name, row in rows.items():
         operations = f"{row['operations']:,.0f}" if "operations" in row else ""
-        print(f"{name:<36}{row['frechet_distance']:>18.3f}{row['confidence']:>18.3f}{operations:>22}")
+        noise = f"{row['noise_error']:.4f}" if "noise_error" in row else ""
+        print(f"{name:<36}{row['frechet_distance']:>18.3f}{row['confidence']:>18.3f}{operations:>22}{noise:>18}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
