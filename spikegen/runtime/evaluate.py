@@ -33,7 +33,7 @@ def evaluate_frames(
         finished: called after every batch with the number of images that are through.
 
     Returns:
-        float64 [N, *readout.output_shape], and the counts.
+        float64 [N, O, H, W], (O, H, W) being ``readout.output_shape``, and the counts.
 
     Raises:
         ConfigError: ``batch`` is below 1, or what the target says of ``frames`` and ``step``.

@@ -20,7 +20,7 @@ def host_readout(readout: Readout, currents: npt.NDArray[np.int32]) -> npt.NDArr
         currents: int32 [N, T, C, H, W], its current at every timestep.
 
     Returns:
-        float64 [N, *readout.output_shape].
+        float64 [N, O, H, W], (O, H, W) being ``readout.output_shape``.
     """
     total = np.zeros((len(currents), *readout.output_shape), dtype=np.float64)
     for t, weight in enumerate(readout.weights):

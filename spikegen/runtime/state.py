@@ -38,8 +38,8 @@ class SessionState:
         completed: steps completed.
         sample: float64 [N, C, H, W] or int64 [N, h, w], the sample after them.
         counts: (diffusion step, counts) of each completed step.
-        outputs: float64 [completed, N, *readout.output_shape], the network's answer at each completed step, for solvers
-            that remember earlier steps; [0, N, ...] for the others.
+        outputs: float64 [completed, N, C, H, W] in the ``output_shape`` of the readout, the network's answer at each
+            completed step, for solvers that remember earlier steps; [0, N, ...] for the others.
         samples: like ``sample`` with one more axis in front, [completed, ...], the sample after each completed step,
             for solvers that record it; [0, ...] for the others.
     """
