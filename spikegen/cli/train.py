@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from spikegen.cli._loss_bar import loss_bar
 from spikegen.errors import LoweringError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import numpy as np
     import numpy.typing as npt
 
     from spikegen.models import ImageDenoiser, Model, SpikingDiffusion
-    from spikegen.training import Progress, Recipe
+    from spikegen.training import Recipe
 
 _RECIPES = ("digits-unet", "digits-sddpm", "digits-slayer", "digits-ann", "digits-vq")
 GRID_IMAGES, GRID_STEPS = 64, 20
@@ -99,7 +97,7 @@ def train(
         seed=named.seed if seed is None else seed,
     )
     trainer = Trainer(chosen, output, start)
-    with _progress(trainer.iteration, chosen.iterations, quiet) as on_progress:
+    with loss_bar("training", trainer.iteration, chosen.iterations, quiet) as on_progress:
         checkpoint = trainer.run(
             on_progress=on_progress,
             on_sample=lambda iteration, network, model: _write_grid(
@@ -109,23 +107,6 @@ def train(
             save_every=save_every,
         )
     click.echo(f"Wrote {output}: loss {checkpoint.training['loss']:.4f} after {trainer.iteration} iterations")
-
-
-@contextlib.contextmanager
-def _progress(start: int, total: int, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A progress bar with the loss and the remaining time."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times: tuple[Any, ...] = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Bar(*columns, *times, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=total, completed=start)
-        yield lambda done: bar.update(task, completed=done.iteration, description=f"loss {done.loss:.4f}")
 
 
 def _write_grid(recipe: Recipe, network: str, model: Model, path: Path) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._loss_bar import loss_bar
 from spikegen.cli._output import error_console
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.errors import LoweringError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from spikegen.training.trainer import Progress
 
 
 @click.command()
@@ -90,7 +84,7 @@ def tune(
     )
     folder = output.with_name(f"{output.name}.state") if state is None else state
     tuner = Tuner(pipeline, folder, settings, None if teacher is None else load_checkpoint(teacher))
-    with _progress(tuner.iteration, iterations, quiet) as on_progress:
+    with loss_bar("tuning", tuner.iteration, iterations, quiet) as on_progress:
         tuned = tuner.run(on_progress=on_progress, save_every=save_every)
     save(tuned.pipeline, output)
     lost = isinstance(pipeline.host, ImageDiffusion) and bool(pipeline.host.noise_power.size)
@@ -111,19 +105,3 @@ def tune(
         f"Wrote {output}: mean squared error of the predicted noise {tuned.loss_before:.4f} -> {tuned.loss_after:.4f} "
         f"after {tuner.iteration} iterations"
     )
-
-
-@contextlib.contextmanager
-def _progress(start: int, total: int, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A progress bar with the loss and the remaining time."""
-    if quiet:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times: tuple[Any, ...] = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Bar(*columns, *times, console=error_console()) as bar:
-        task = bar.add_task("tuning", total=total, completed=start)
-        yield lambda done: bar.update(task, completed=done.iteration, description=f"loss {done.loss:.4f}")
