@@ -1,0 +1,1 @@
+"""Speed of one network evaluation on every target, against named rivals in the same run (`make bench`)."""
