@@ -14,16 +14,14 @@ those of the paper.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from command import spikegen
+from script import main, say
 
 from spikegen.exporters.lava import LavaTarget
 from spikegen.lowering.parts import network_parts
@@ -37,21 +35,6 @@ from spikegen.verification import verify_network
 NEURONS = {"encoder": 10_192, "denoiser": 59_584, "decoder": 38_416}
 MASK_LEVEL = 25  # diffusion step of the evaluation on Lava: about half of the sites are masked
 LAVA_TIMEOUT = 3600.0  # seconds
-KIB = 1024
-
-
-def command(*arguments: object) -> tuple[str, dict[str, float]]:
-    """What `spikegen ARGUMENTS` prints, its seconds and its peak memory; `verify` exits with 1 where targets differ."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen([sys.executable, "-m", "spikegen", *map(str, arguments)], stdout=output)  # noqa: S603
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    if process.returncode and not (arguments[0] == "verify" and text):
-        raise SystemExit(f"spikegen {arguments[0]} failed with exit code {process.returncode}")
-    return text, {"seconds": time.perf_counter() - start, "peak_bytes": usage.ru_maxrss * KIB}
 
 
 def run_on_lava(file: Path, checkpoint: Path, seed: int) -> dict[str, dict[str, Any]]:
@@ -95,11 +78,11 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
     say("building the model")
     save_checkpoint(checkpoint, untrained(recipe))
     say("spikegen export")
-    _, export = command("export", checkpoint, "-o", file, "--seed", seed)
-    inspected = json.loads(command("inspect", file, "--json")[0])["networks"]
+    _, export = spikegen("export", checkpoint, "-o", file, "--seed", seed)
+    inspected = json.loads(spikegen("inspect", file, "--json")[0])["networks"]
     steps = [word for step in range(1, PAPER.diffusion_steps + 1) for word in ("--at", step)]
     say("spikegen verify --no-lava")
-    text, cost = command("verify", file, "--no-lava", "--json", "-n", 1, "--seed", seed, *steps)
+    text, cost = spikegen("verify", file, "--no-lava", "--json", "-n", 1, "--seed", seed, *steps)
     verified = json.loads(text)
     say("one evaluation of each network on Lava")
     lava = run_on_lava(file, checkpoint, seed)
@@ -166,31 +149,5 @@ def show(found: dict[str, Any]) -> None:
         print(f"spikegen {name}: {cost['seconds']:.0f} s, peak {cost['peak_bytes'] / 2**30:.1f} GiB")
 
 
-def say(what: str) -> None:
-    """Tell what is being done."""
-    print(f"[{time.perf_counter() - START:5.0f} s] {what}", file=sys.stderr, flush=True)
-
-
-START = time.perf_counter()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for checkpoint and pipeline; default: a temporary one")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        found = measure(options.output or Path(temporary), options.seed)
-    say("done")
-    show(found)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
-    broken = problems(found)
-    for problem in broken:
-        print(f"WRONG: {problem}")
-    sys.exit(1 if broken else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, show, problems)

@@ -6,24 +6,24 @@ subject. What is run:
 
 * the counts of the paper on the layers: parameters, multiply-accumulates of one SNN step;
 * `spikegen export`, `spikegen inspect`;
-* one evaluation of the integer Program on the simulator.
+* one evaluation of the integer Program on the simulator;
+* `spikegen sample`, 20 steps of DDIM for 4 images on the simulator, once whole, once interrupted and resumed.
 
-Exit code 1 if a count is not the paper's, or the export takes more than 10 minutes or 12 GiB.
+Exit code 1 if a count is not the paper's, the export takes more than 10 minutes or 12 GiB, sampling more than 8 GiB, or
+the resumed run ends with another picture.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paper_size import KIB, command
+from command import spikegen
+from resumed import sampled
+from script import main, say
 
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import ConvOp, LayerGraph, NeuronOp, UpsampleOp
@@ -49,7 +49,8 @@ EMBEDDING = CONFIG.diffusion_steps * CONFIG.width  # entries of the authors' fro
 PARAMETERS, SPIKING_LAYERS = 66_696_413, 51
 # Multiply-accumulates of one SNN step, taps on padding counted: driven by spikes, and by real numbers.
 SPIKE_MACS, REAL_MACS = 6.20e9, 0.280e9
-SECONDS_MAX, BYTES_MAX = 600, 12 << 30
+SECONDS_MAX, BYTES_MAX = 600, 12 << 30  # of the export
+IMAGES, STEPS, SAMPLE_BYTES_MAX = 4, 20, 8 << 30
 
 
 def driven_by_spikes(graph: LayerGraph) -> list[ConvOp]:
@@ -97,7 +98,6 @@ def simulate(file: Path, seed: int) -> dict[str, Any]:
         "silent": sorted(name for name, rate in rates.items() if rate == 0),
         "events": sum(found.counts.events.values()),
         "synaptic_operations": sum(found.counts.stored.values()),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
     }
 
 
@@ -110,12 +110,15 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
     counted = counts(model)
     del model
     say("spikegen export")
-    text, export = command("export", checkpoint, "-o", file, "--seed", seed, "--json")
+    text, export = spikegen("export", checkpoint, "-o", file, "--seed", seed, "--json")
     exported = json.loads(text)["networks"]["denoiser"]
     say("spikegen inspect")
-    text, inspect = command("inspect", file, "--json")
+    text, inspect = spikegen("inspect", file, "--json")
     network = json.loads(text)["networks"]["denoiser"]
     say("one evaluation on the simulator")
+    simulated = simulate(file, seed)
+    say("spikegen sample, whole, interrupted and resumed")
+    sample = sampled(file, IMAGES, STEPS, seed)
     errors = {node["name"]: node["relative_error"] for node in network["populations"] if node["relative_error"]}
     kept = ("spiking_layers", "spiking_populations", "spiking_neurons", "relays", "depth", "overflow_risks", "streams")
     return {
@@ -124,7 +127,8 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
         "export": {**export, "file_bytes": file.stat().st_size, "weights": exported["weights"]},
         "inspect": {**inspect, **{key: network[key] for key in kept}, "projections": len(network["projections"])},
         "errors": errors,
-        "simulator": simulate(file, seed),
+        "simulator": simulated,
+        "sample": sample,
     }
 
 
@@ -141,6 +145,13 @@ def problems(found: dict[str, Any]) -> list[str]:
         broken.append(f"{sorted(layers)} spiking layers, the paper has {SPIKING_LAYERS}")
     if export["seconds"] > SECONDS_MAX or export["peak_bytes"] > BYTES_MAX:
         broken.append(f"the export took {export['seconds']:.0f} s and {export['peak_bytes'] / 2**30:.1f} GiB")
+    sample = found["sample"]
+    if sample["peak_bytes"] > SAMPLE_BYTES_MAX:
+        broken.append(f"sampling took {sample['peak_bytes'] / 2**30:.1f} GiB")
+    if not (sample["state_left"] and STEPS // 2 <= sample["interrupted_after"] < STEPS):
+        broken.append(f"the run was interrupted after {sample['interrupted_after']} of {STEPS} steps")
+    if not (sample["equal"] and sample["state_removed"]):
+        broken.append("the resumed run ended with another picture, or left its state")
     return broken
 
 
@@ -170,36 +181,19 @@ def show(found: dict[str, Any]) -> None:
         f"{simulator['events']:,} events, {simulator['synaptic_operations']:,} synaptic operations; "
         f"silent: {', '.join(simulator['silent']) or 'none'}"
     )
+    sample = found["sample"]
+    print(
+        f"spikegen sample, {sample['images']} images, {sample['steps']} steps of DDIM: {sample['seconds']:.0f} s, "
+        f"{sample['seconds_per_evaluation']:.2f} s for each image and step, peak {sample['peak_bytes'] / 2**30:.1f} GiB"
+    )
+    print(
+        f"interrupted after {sample['interrupted_after']} steps and resumed: "
+        f"{'the same picture' if sample['equal'] else 'ANOTHER PICTURE'}"
+    )
     for name in ("export", "inspect"):
         cost = found[name]
         print(f"spikegen {name}: {cost['seconds']:.0f} s, peak {cost['peak_bytes'] / 2**30:.1f} GiB")
 
 
-def say(what: str) -> None:
-    """Tell what is being done."""
-    print(f"[{time.perf_counter() - START:5.0f} s] {what}", file=sys.stderr, flush=True)
-
-
-START = time.perf_counter()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="folder for checkpoint and pipeline; default: a temporary one")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        found = measure(options.output or Path(temporary), options.seed)
-    say("done")
-    show(found)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
-    broken = problems(found)
-    for problem in broken:
-        print(f"WRONG: {problem}")
-    sys.exit(1 if broken else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, show, problems)

@@ -103,7 +103,7 @@ def watched() -> Iterator[Split]:
 
 
 def split_of(program: Program, run: Callable[[Simulator], object], rounds: int) -> dict[str, Any]:
-    """Shares of the time of ``run`` on a simulator of ``program``, and the rates of its layers, over ``rounds`` runs."""
+    """Shares of the time of ``run`` on a simulator of ``program``, and the rates of its layers, in ``rounds`` runs."""
     with watched() as split, Simulator(program) as simulator:
         run(simulator)
         split.neurons = 0.0
