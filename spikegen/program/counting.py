@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spikegen.program.ir import Conv, Node, Program, Projection, neurons
+from spikegen.program.ir import Conv, Node, Program, Projection, Readout, neurons
 
 IntArray = npt.NDArray[np.int64]
 
@@ -41,29 +41,50 @@ def conv_taps(projection: Conv, source: Node) -> tuple[list[IntArray], list[IntA
     return taps[0], taps[1]
 
 
+class FanOut:
+    """Synapses of the neurons of ``source`` in ``projection``, without a number per neuron.
+
+    The synapses of a neuron of a convolution are the taps that reach it, and how often tap (i, j) reaches position
+    (y, x) is a product of a vertical and a horizontal number, so an event map is counted by two small matrix products.
+    """
+
+    def __init__(self, projection: Projection, source: Node) -> None:
+        nonzero = projection.weight != 0
+        self.shape = source.shape
+        if not isinstance(projection, Conv):  # as a convolution whose kernel is the whole source
+            self.per_tap = len(nonzero)
+            self.effective_taps = nonzero.sum(axis=0, dtype=np.int64).reshape(-1, 1, 1)
+            self.vertical = self.horizontal = np.ones((1, 1), dtype=np.int64)
+            self.flat = (self.effective_taps.shape[0], 1, 1)
+            return
+        out, inputs, *_ = projection.weight.shape
+        self.per_tap = out // projection.groups
+        # [in channel over all groups, kh, kw]: how many output channels see this tap with a nonzero weight
+        effective = nonzero.reshape(projection.groups, self.per_tap, inputs, *nonzero.shape[2:]).sum(axis=1)
+        self.effective_taps = effective.astype(np.int64).reshape(-1, *nonzero.shape[2:])
+        taps = zip(conv_taps(projection, source), source.shape[1:], strict=True)
+        # [kernel taps, source positions]: how many target positions see this source position through this tap
+        self.vertical, self.horizontal = (
+            np.stack([np.bincount(index[index >= 0], minlength=size) for index in axis]) for axis, size in taps
+        )
+        self.flat = source.shape
+
+    def synapses(self) -> tuple[IntArray, IntArray]:
+        """Synapses of each neuron: stored and effective, int64 [C, H, W] each."""
+        reached = self.per_tap * np.outer(self.vertical.sum(axis=0), self.horizontal.sum(axis=0))
+        effective = np.swapaxes(self.vertical, 0, 1) @ self.effective_taps @ self.horizontal
+        stored = np.broadcast_to(reached, self.flat).astype(np.int64)
+        return stored.reshape(self.shape), effective.reshape(self.shape)
+
+    def operations(self, events: IntArray) -> tuple[int, int]:
+        """Synaptic operations, stored and effective, of ``events`` int64 [C, H, W]: how often each neuron sent."""
+        reached = self.vertical @ events.reshape(self.flat) @ self.horizontal.T  # [C, kh, kw]
+        return self.per_tap * int(reached.sum()), int((self.effective_taps * reached).sum())
+
+
 def fan_out(projection: Projection, source: Node) -> tuple[IntArray, IntArray]:
     """Synapses of each neuron of ``source`` in ``projection``: stored and effective, int64 [C, H, W] each."""
-    nonzero = projection.weight != 0
-    if not isinstance(projection, Conv):
-        stored = np.full(source.shape, projection.weight.shape[0], dtype=np.int64)
-        return stored, nonzero.sum(axis=0, dtype=np.int64).reshape(source.shape)
-    out, inputs, *_ = projection.weight.shape
-    per_group = out // projection.groups
-    # [in channel over all groups, kh, kw]: how many output channels see this tap with a nonzero weight
-    effective_taps = nonzero.reshape(projection.groups, per_group, inputs, *nonzero.shape[2:]).sum(
-        axis=1, dtype=np.int64
-    )
-    effective_taps = effective_taps.reshape(-1, *nonzero.shape[2:])
-    rows, columns = conv_taps(projection, source)
-    stored, effective = np.zeros(source.shape, dtype=np.int64), np.zeros(source.shape, dtype=np.int64)
-    for i, row in enumerate(rows):
-        y = np.bincount(row[row >= 0], minlength=source.shape[1])
-        for j, column in enumerate(columns):
-            x = np.bincount(column[column >= 0], minlength=source.shape[2])
-            reached = y[:, None] * x[None, :]
-            stored += per_group * reached
-            effective += effective_taps[:, i, j, None, None] * reached
-    return stored, effective
+    return FanOut(projection, source).synapses()
 
 
 def tap_rows(program: Program, name: str) -> IntArray:
@@ -112,4 +133,38 @@ class Counts:
             {k: v + other.events[k] for k, v in self.events.items()},
             {k: v + other.stored[k] for k, v in self.stored.items()},
             {k: v + other.effective[k] for k, v in self.effective.items()},
+        )
+
+
+class Counter:
+    """Counts of ``program`` from the events of its neurons.
+
+    Args:
+        program: a valid Program.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.fans = {
+            name: {p.name: FanOut(p, node) for p in program.out_of(name)}
+            for name, node in program.nodes.items()
+            if not isinstance(node, Readout)
+        }
+
+    def counts(self, images: int, events: Mapping[str, IntArray]) -> Counts:
+        """Counts of ``images`` evaluations.
+
+        Args:
+            images: number of evaluations.
+            events: node -> nonzero messages of each neuron over all of them and all timesteps, int64 [C, H, W].
+        """
+        operations = {
+            projection: fan.operations(events[name])
+            for name, fans in self.fans.items()
+            for projection, fan in fans.items()
+        }
+        return Counts(
+            images,
+            {name: int(events[name].sum()) for name in self.fans},
+            {projection: stored for projection, (stored, _) in operations.items()},
+            {projection: effective for projection, (_, effective) in operations.items()},
         )

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from spikegen.errors import BackendError
 from spikegen.program.ir import Conv, Projection
+from spikegen.simulator.engine import IntArray
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[Any]  # float32 or float64, holding integers
 
 # A sum of products is exact in floating point while every partial sum is an integer within the mantissa.

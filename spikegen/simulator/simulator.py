@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from spikegen.errors import BackendError, ConfigError
-from spikegen.program import Counts, Evaluation, Lif, Program, Readout, validate
-from spikegen.program.counting import tap_rows
-from spikegen.program.ir import Population
-from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
-from spikegen.program.target import check_frames, joined, streamed_frames
-from spikegen.simulator.currents import IntArray, projection_currents, with_gains
+from spikegen.errors import ConfigError
+from spikegen.program import Evaluation, Program, validate
+from spikegen.program.counting import Counter
+from spikegen.program.target import check_frames, joined
+from spikegen.simulator.engine import Engine
+from spikegen.simulator.numpy_engine import NumpyEngine
 
-Messages = npt.NDArray[np.int32]
+ENGINES = ("torch", "numpy")
 
 
 class Simulator:
-    """The exact target that needs nothing but numpy.
+    """The exact target that needs nothing but numpy, and is fast where torch is installed.
 
     Frames of different images never meet (each evaluation starts from zero state), so delays and levels, which only
     align frames in time, do not appear: every population is computed for all T timesteps before the next one.
@@ -27,21 +28,31 @@ class Simulator:
     Args:
         program: a valid Program.
         batch: images per pass; bounds the memory, never changes a result.
+        engine: one of :data:`ENGINES`, never changes a result; None: torch if it is installed.
+        device: ``"cpu"`` or ``"cuda"``, of the engine torch.
+        kernels: keys of :data:`spikegen.simulator.kernels.KERNELS` that the engine torch may use; empty: all that suit
+            the device, the fastest of them by measurement.
 
     Raises:
         ProgramError: the Program breaks a rule.
-        ConfigError: ``batch`` is not positive.
+        ConfigError: ``batch`` is not positive, the engine, device or kernel is unknown or not there.
     """
 
-    def __init__(self, program: Program, batch: int = 64) -> None:
+    def __init__(
+        self,
+        program: Program,
+        batch: int = 64,
+        engine: str | None = None,
+        device: str = "cpu",
+        kernels: Sequence[str] = (),
+    ) -> None:
         validate(program)
         if batch < 1:
             raise ConfigError(f"batch is {batch}, it must be at least 1")
         self.program = program
         self.batch = batch
-        self._rows = {
-            name: tap_rows(program, name) for name, node in program.nodes.items() if not isinstance(node, Readout)
-        }
+        self.engine = _engine(program, engine, device, kernels)
+        self._counter = Counter(program)
 
     def __enter__(self) -> Simulator:
         return self
@@ -60,58 +71,28 @@ class Simulator:
             BackendError: a current leaves the range for which the numerics are defined.
         """
         check_frames(self.program, frames, step)
-        parts = [
-            self._pass(frames[start : start + self.batch], step, record) for start in range(0, len(frames), self.batch)
-        ]
-        return joined(parts)
-
-    def _pass(self, frames: Messages, step: int, record: bool) -> Evaluation:
-        program = self.program
-        messages = {program.input.name: streamed_frames(program, frames)}
-        readouts = {}
-        for population in program.populations:
-            current = self._current(population, messages)
-            if isinstance(population, Readout):
-                readouts[population.name] = _within(population, current, 1 << GRADED_BITS_MAX).astype(np.int32)
-            elif isinstance(population, Lif):
-                current = _within(population, current, CURRENT_LIMIT)
-                messages[population.name] = self._spikes(population, current, step)
-            else:
-                messages[population.name] = _within(population, current, 1 << population.bits).astype(np.int32)
-        taps = {name: self._rows[name] @ np.count_nonzero(sent, axis=(0, 1)).ravel() for name, sent in messages.items()}
-        counts = Counts.from_taps(program, len(frames), taps)
-        return Evaluation(readouts, counts, messages if record else {})
-
-    def _current(self, population: Population, messages: dict[str, Messages]) -> IntArray:
-        """Summed current int64 [N, T, C, H, W] of one population; 0 where no projection leads into it."""
-        total: IntArray = np.zeros((1, 1, *population.shape), dtype=np.int64)
-        port = self.program.input
-        images = len(messages[port.name])
-        for projection in self.program.into(population.name):
-            sent = messages[projection.source]
-            if projection.source == port.name and not port.streamed:  # the same at every timestep: convolve it once
-                sent = sent[:, :1]
-            current = projection_currents(projection, sent.reshape(-1, *sent.shape[2:]))
-            total = total + with_gains(projection, current.reshape(images, -1, *population.shape))
-        return np.broadcast_to(total, (images, self.program.timesteps, *population.shape))
-
-    def _spikes(self, population: Lif, current: IntArray, step: int) -> Messages:
-        bias = (self.program.bias_mant(population, step) << population.bias_exp)[:, None, None]
-        u = v = np.zeros((len(current), *population.shape), dtype=np.int64)
-        spikes = np.empty(current.shape, dtype=np.int32)
-        for t in range(self.program.timesteps):
-            u, v, spikes[:, t] = lif_step(
-                u, v, current[:, t], vth=population.vth, du=population.du, dv=population.dv, bias=bias
-            )
-        return spikes
-
-
-def _within(population: Population, current: IntArray, limit: int) -> IntArray:
-    """``current`` if its magnitude is below ``limit``: a value of more bits is refused, never cut."""
-    low, high = int(current.min()), int(current.max())
-    if max(-low, high) >= limit:
-        raise BackendError(
-            f"{population.name}: its current reaches {low}..{high}, limit is +-{limit - 1}; "
-            "export with smaller weights (overflow_risks names every such population)"
+        return joined(
+            [
+                self._pass(frames[start : start + self.batch], step, record)
+                for start in range(0, len(frames), self.batch)
+            ]
         )
-    return current
+
+    def _pass(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> Evaluation:
+        readouts, events, messages = self.engine.run(frames, step, record)
+        return Evaluation(readouts, self._counter.counts(len(frames), events), messages)
+
+
+def _engine(program: Program, name: str | None, device: str, kernels: Sequence[str]) -> Engine:
+    if name not in (None, *ENGINES):
+        raise ConfigError(f"engine is {name!r}, it must be one of {', '.join(ENGINES)}")
+    installed = importlib.util.find_spec("torch") is not None
+    if name == "torch" and not installed:
+        raise ConfigError("engine is 'torch', which is not installed: pip install 'spikegen[torch]'")
+    if name == "numpy" or not installed:
+        if device != "cpu" or kernels:
+            raise ConfigError("device and kernels are those of the engine torch")
+        return NumpyEngine(program)
+    from spikegen.simulator.torch_engine import TorchEngine
+
+    return TorchEngine(program, device, kernels)

@@ -1,0 +1,124 @@
+"""Which kernel computes a projection: admitted by a test of exactness, chosen by measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spikegen.errors import BackendError
+from spikegen.simulator.kernels import KERNELS, Kernel, Shape2d
+
+_REPEATS = 2  # timed runs, after one that warms up
+_PROBE_MACS = 1 << 26  # of the exactness test
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for one projection.
+
+    Attributes:
+        kernel: key of :data:`spikegen.simulator.kernels.KERNELS`.
+        seconds: key -> best time of ``frames`` frames, of every kernel that was measured; empty if there was one only.
+        frames: frames of that measurement.
+        macs: products of one frame, those with padding and zeros too.
+    """
+
+    kernel: str
+    seconds: dict[str, float]
+    frames: int
+    macs: int
+
+
+class Selection:
+    """Chooses kernels; what was measured for one geometry holds for all projections that have it.
+
+    Args:
+        names: keys of :data:`KERNELS` to choose among, in the order of preference where nothing is measured.
+        device: where they run.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self._names, self._device = names, device
+        self._choices: dict[tuple[Any, ...], Choice] = {}
+
+    def choose(self, shape: Shape2d, frames: int, *, spikes: bool, reach: int) -> Choice:
+        """The kernel for ``shape``.
+
+        Args:
+            shape: the projection.
+            frames: messages (n) of a typical call.
+            spikes: whether the messages are spikes.
+            reach: largest magnitude of its messages.
+
+        Raises:
+            BackendError: no kernel is exact here.
+        """
+        key = (*shape.key, spikes)
+        if key not in self._choices:
+            self._choices[key] = self._choose(shape, frames, spikes, reach)
+        return self._choices[key]
+
+    def _choose(self, shape: Shape2d, frames: int, spikes: bool, reach: int) -> Choice:
+        exact = [
+            name for name in self._names if (spikes or name != "int8") and is_exact(name, shape, reach, self._device)
+        ]
+        if not exact:
+            raise BackendError(
+                f"{shape.name}: none of the kernels {', '.join(self._names)} is exact on {self._device}; "
+                "use engine='numpy'"
+            )
+        if len(exact) == 1:
+            return Choice(exact[0], {}, frames, shape.macs)
+        messages = _messages(shape, frames, reach, spikes).to(self._device)
+        seconds = {name: _time(KERNELS[name](shape, 1.0), messages, self._device) for name in exact}
+        return Choice(min(seconds, key=seconds.__getitem__), seconds, frames, shape.macs)
+
+
+def is_exact(name: str, shape: Shape2d, reach: int, device: torch.device) -> bool:
+    """Whether the kernel exists here and computes integers exactly, by itself and added to others.
+
+    The bound on the sums is the caller's. This finds what no bound shows: a convolution by a transform, or products in
+    fewer bits than float32 has, as libraries use them by default on some devices.
+    """
+    frames = max(1, min(2, _PROBE_MACS // shape.macs))
+    messages = _messages(shape, frames, reach, spikes=name == "int8")
+    expected = functional.conv2d(
+        messages.double(), shape.weight.double(), None, shape.stride, shape.padding, shape.dilation, shape.groups
+    )
+    try:
+        kernel = KERNELS[name](shape, -2.0)
+        found = kernel(messages.to(device))
+        again = kernel(messages.to(device), found.clone(memory_format=torch.preserve_format))
+    except (RuntimeError, AttributeError, TypeError):  # torch without this operation, or with another signature
+        return False
+    return torch.equal(found.double().cpu(), -2.0 * expected) and torch.equal(again.double().cpu(), -4.0 * expected)
+
+
+def _messages(shape: Shape2d, frames: int, reach: int, spikes: bool) -> Tensor:
+    """Random messages of one magnitude (n, C, H, W), in memory (n, H, W, C)."""
+    channels, height, width = shape.size
+    generator = torch.Generator().manual_seed(0)
+    if spikes:
+        drawn = torch.randint(0, 2, (frames, height, width, channels), dtype=torch.uint8, generator=generator)
+    else:
+        drawn = torch.randint(-reach, reach + 1, (frames, height, width, channels), generator=generator).float()
+    return drawn.permute(0, 3, 1, 2)
+
+
+def _time(kernel: Kernel, messages: Tensor, device: torch.device) -> float:
+    """Best of a few runs, in seconds."""
+    best = float("inf")
+    for repeat in range(1 + _REPEATS):
+        started = time.perf_counter()
+        kernel(messages)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if repeat:
+            best = min(best, time.perf_counter() - started)
+    return best

@@ -1,0 +1,252 @@
+"""The engine on torch: spikes as bytes, convolutions on the machine's integer units, exact float32 around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from spikegen.errors import ConfigError
+from spikegen.program import Input, Lif, Program, Projection, Readout, Relay, overflow_risks
+from spikegen.program.ir import Node, Population
+from spikegen.program.numerics import STATE_SHIFT
+from spikegen.simulator.engine import Messages, Pass
+from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel, Shape2d, is_copy
+from spikegen.simulator.neurons import Neurons
+from spikegen.simulator.numpy_engine import population_messages
+from spikegen.simulator.selection import Choice, Selection
+
+_TYPICAL_IMAGES = 16  # of a call when kernels are measured
+_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of currents at a time: what a last-level cache keeps
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """One projection into a population.
+
+    Attributes:
+        projection: it.
+        shape: as a convolution.
+        kernel: what computes it, in the units of the population.
+        gains: (T,) in the units of the population, or None.
+    """
+
+    projection: Projection
+    shape: Shape2d
+    kernel: Kernel
+    gains: Tensor | None
+
+
+class TorchEngine:
+    """Populations whose sums float32 provably holds run on torch, all others as in the numpy engine.
+
+    Messages are kept as (n, T, H, W, C), or (n, 1, H, W, C) where they are the same at every timestep: bytes for
+    spikes, float32 for graded messages. A population is computed for a few images at a time, so that its currents stay
+    in the cache between the convolution and the neurons.
+
+    Args:
+        program: a valid Program.
+        device: a torch device.
+        kernels: keys of :data:`spikegen.simulator.kernels.KERNELS` to choose among.
+
+    Raises:
+        ConfigError: an unknown kernel or a device that is not there.
+        BackendError: no kernel is exact for a projection.
+    """
+
+    def __init__(self, program: Program, device: str = "cpu", kernels: Sequence[str] = ()) -> None:
+        self.program = program
+        self.device = _device(device)
+        unknown = [name for name in kernels if name not in KERNELS]
+        if unknown:
+            raise ConfigError(f"kernel {unknown[0]!r} is unknown; there are {', '.join(KERNELS)}")
+        # A convolution on CUDA may use a transform (cuDNN's Winograd and FFT), which rounds.
+        names = kernels or (("int8", "float32") if self.device.type == "cpu" else ("matmul",))
+        self._selection = Selection(names, self.device)
+        self._risky = frozenset(line.split(": ")[0] for line in overflow_risks(program))
+        self._last = _last_uses(program)
+        self.choices: dict[str, Choice] = {}  # projection -> its kernel
+        self._feeds = {p.name: self._prepare(p) for p in program.populations}
+
+    def run(self, frames: Messages, step: int, record: bool) -> Pass:
+        """See :meth:`spikegen.simulator.engine.Engine.run`."""
+        with torch.inference_mode():
+            return self._run(frames, step, record)
+
+    def _run(self, frames: Messages, step: int, record: bool) -> Pass:
+        program = self.program
+        port = program.input
+        streamed = frames if port.streamed else frames[:, None]
+        dtype = torch.float32 if program.message_bits(port.name) else torch.uint8
+        live = {port.name: torch.from_numpy(streamed.transpose(0, 1, 3, 4, 2).copy()).to(self.device, dtype)}
+        events = {port.name: self._events(live[port.name])}
+        readouts, messages = {}, {}
+        if record:
+            messages[port.name] = self._to_numpy(live[port.name])
+        for population in program.populations:
+            found, fired = self._population(population, live, len(frames), step)
+            if isinstance(population, Readout):
+                readouts[population.name] = self._to_numpy(found)
+            else:
+                live[population.name], events[population.name] = found, fired
+                if record:
+                    messages[population.name] = self._to_numpy(found)
+            for name in self._last.get(population.name, ()):
+                del live[name]
+        counted = {name: value.to(torch.int64).permute(2, 0, 1).cpu().numpy() for name, value in events.items()}
+        return Pass(readouts, counted, messages)
+
+    def _population(
+        self, population: Population, live: Mapping[str, Tensor], images: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Messages (or currents of a readout) of one population, and its events (H, W, C)."""
+        channels, height, width = population.shape
+        feeds = self._feeds[population.name]
+        if feeds is None:  # float32 may not hold its sums
+            made = population_messages(
+                self.program, population, lambda name: self._to_numpy(live[name]), images, step
+            ).transpose(0, 1, 3, 4, 2)
+            dtype = torch.uint8 if isinstance(population, Lif) else torch.float32
+            found = torch.from_numpy(np.ascontiguousarray(made)).to(self.device)
+            found = found if isinstance(population, Readout) else found.to(dtype)
+            return found, self._events(found)
+        timesteps = self.program.timesteps
+        fired = torch.zeros((height, width, channels), device=self.device)
+        if isinstance(population, Lif):
+            bias = -self._tensor((self.program.bias_mant(population, step) << population.bias_exp).astype(np.float32))
+            neurons = Neurons.of(population)
+            spikes = torch.empty((images, timesteps, height, width, channels), dtype=torch.bool, device=self.device)
+            for chunk in self._chunks(population, images):
+                charge = self._current(population, feeds, live, chunk)
+                neurons.fire(charge, bias, spikes[chunk])
+                fired += spikes[chunk].view(torch.uint8).flatten(0, 1).float().sum(dim=0)
+            return spikes.view(torch.uint8), fired
+        parts = [self._current(population, feeds, live, chunk) for chunk in self._chunks(population, images)]
+        found = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return found, self._events(found)
+
+    def _current(
+        self, population: Population, feeds: Sequence[_Feed], live: Mapping[str, Tensor], chunk: slice
+    ) -> Tensor:
+        """Sum of the currents of a few images in the units of the population: float32 (n, T or 1, H, W, C)."""
+        images = chunk.stop - chunk.start
+        total: Tensor | None = None
+        for feed in feeds:
+            sent = live[feed.projection.source][chunk]
+            timesteps = sent.shape[1]
+            messages = sent.reshape(images * timesteps, *feed.shape.size[1:], feed.shape.size[0]).permute(0, 3, 1, 2)
+            plain = feed.gains is None and feed.shape.shuffle == 1
+            if plain and total is not None and total.shape[1] == timesteps:
+                into = total.view(images * timesteps, *_outputs_last(feed)).permute(0, 3, 1, 2)
+                feed.kernel(messages, into)
+                continue
+            found = feed.kernel(messages).permute(0, 2, 3, 1)
+            r = feed.shape.shuffle
+            if r > 1:
+                found = found.unflatten(3, (r, r, -1)).permute(0, 1, 3, 2, 4, 5)
+            channels, height, width = population.shape
+            found = found.reshape(images, timesteps, height, width, channels)
+            if feed.gains is not None:
+                found = found * feed.gains.view(-1, 1, 1, 1)
+            if total is None or total.shape[1] < found.shape[1]:
+                total, found = found, total
+            if found is not None:
+                total += found
+        if total is None:  # a clock hears nothing
+            channels, height, width = population.shape
+            total = torch.zeros((images, 1, height, width, channels), device=self.device)
+        return total
+
+    def _chunks(self, population: Population, images: int) -> Iterator[slice]:
+        size = self._images_at_once(population)
+        for start in range(0, images, size):
+            yield slice(start, min(start + size, images))
+
+    def _images_at_once(self, population: Population) -> int:
+        currents = 4 * self.program.timesteps * int(np.prod(population.shape))
+        return max(1, _CHUNK_BYTES[self.device.type] // currents)
+
+    def _events(self, messages: Tensor) -> Tensor:
+        """Nonzero messages of each neuron, (H, W, C)."""
+        repeats = self.program.timesteps // messages.shape[1]
+        return (messages != 0).flatten(0, 1).sum(dim=0) * repeats
+
+    def _to_numpy(self, messages: Tensor) -> Messages:
+        """int32 [n, T, C, H, W]."""
+        found = messages.permute(0, 1, 4, 2, 3).to(torch.int32).cpu().numpy()
+        shape = (len(found), self.program.timesteps, *found.shape[2:])
+        return np.ascontiguousarray(np.broadcast_to(found, shape))
+
+    def _tensor(self, values: npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _prepare(self, population: Population) -> list[_Feed] | None:
+        """The feeds of ``population``, or None where float32 may not hold its sums."""
+        program = self.program
+        into = program.into(population.name)
+        if population.name in self._risky:
+            return None
+        smallest = min((p.exponent for p in into), default=0)
+        if sum(_reach(program, p) << p.exponent for p in into) >> smallest >= EXACT_FLOAT32:
+            return None
+        unit = -float(1 << STATE_SHIFT) if isinstance(population, Lif) else 1.0
+        return [self._feed(p, population, unit) for p in into]
+
+    def _feed(self, projection: Projection, population: Population, unit: float) -> _Feed:
+        source = self.program.nodes[projection.source]
+        shape = Shape2d(projection, source.shape, population.shape)
+        spikes = self.program.message_bits(source.name) == 0
+        frames = self.program.timesteps * min(_TYPICAL_IMAGES, self._images_at_once(population))
+        if is_copy(projection):
+            choice = Choice("copy", {}, frames, shape.macs)
+        else:
+            choice = self._selection.choose(shape, frames, spikes=spikes, reach=_largest(source))
+        self.choices[projection.name] = choice
+        kernel = KERNELS[choice.kernel](shape, unit * float(1 << projection.exponent))
+        gains = self._tensor(projection.gains.astype(np.float32)) if projection.gains.size else None
+        return _Feed(projection, shape, kernel, gains)
+
+
+def _outputs_last(feed: _Feed) -> tuple[int, int, int]:
+    channels, height, width = feed.shape.outputs
+    return height, width, channels
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name!r} is unknown: cpu, cuda or cuda:0") from error
+    if device.type not in _CHUNK_BYTES:
+        raise ConfigError(f"device is {name!r}, it must be cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device is {name!r}, but torch {torch.__version__} sees no CUDA device here")
+    return device
+
+
+def _largest(source: Node) -> int:
+    """Largest magnitude of the messages of ``source``."""
+    if isinstance(source, Input):
+        return max(1, -int(source.low.min()), int(source.high.max()))
+    return (1 << source.bits) - 1 if isinstance(source, Relay) else 1
+
+
+def _reach(program: Program, projection: Projection) -> int:
+    """What no partial sum of ``projection`` can exceed, in mantissas, gains included."""
+    synapses = np.abs(projection.weight.astype(np.int64)).reshape(len(projection.weight), -1).sum(axis=1).max()
+    gain = int(np.abs(projection.gains.astype(np.int64)).max()) if projection.gains.size else 1
+    return int(synapses) * _largest(program.nodes[projection.source]) * max(1, gain)
+
+
+def _last_uses(program: Program) -> dict[str, list[str]]:
+    """Population -> nodes that nothing needs after it."""
+    last = {p.source: p.target for p in sorted(program.projections, key=lambda p: list(program.nodes).index(p.target))}
+    uses: dict[str, list[str]] = {}
+    for name, node in program.nodes.items():
+        if not isinstance(node, Readout):
+            uses.setdefault(last.get(name, name), []).append(name)
+    return uses
