@@ -1,7 +1,7 @@
 """Speed of one network evaluation against named rivals, in one run (`make bench`): read the ratios, not the times.
 
 * the integer simulator against SLAYER: the float model's own forward pass (lava-dl's CUBA neurons, torch convolutions);
-* Lava with `Sparse` synapses against stock Lava with `Conv` synapses: the same Program, the same spikes.
+* Lava's processes with each form of the synapses, stock Lava being `conv`: the same Program, the same spikes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from spikegen.lowering.export import export_model
 from spikegen.models import Checkpoint
 from spikegen.program import Program
 from spikegen.runtime import open_target
+from spikegen.runtime.backends import SYNAPSES
 from spikegen.simulator import Simulator
 from spikegen.training import RECIPES, untrained
 
@@ -63,9 +64,9 @@ def test_slayer_forward(benchmark: Any) -> None:
         benchmark(lambda: network(x, t))
 
 
-@pytest.mark.parametrize("synapses", ["sparse", "conv"])
+@pytest.mark.parametrize("synapses", SYNAPSES)
 @pytest.mark.benchmark(group="evaluation of 16 images on Lava processes")
 def test_lava(benchmark: Any, synapses: str) -> None:
     frames = program().input.quantize(images())
-    with open_target("lava", program(), images=IMAGES, synapses=synapses) as target:
+    with open_target("lava-unrolled", program(), images=IMAGES, synapses=synapses) as target:
         benchmark.pedantic(lambda: target.evaluate(frames, STEP), rounds=3, warmup_rounds=1)

@@ -64,5 +64,5 @@ def test_the_generator_of_the_paper_and_its_table_send_the_same(deployed: tuple[
 def test_one_decode_on_lava_is_the_simulator_s(deployed: tuple[Pipeline, dict[str, Part]]) -> None:
     pipeline, parts = deployed
     program, data = pipeline.network("decoder"), parts["decoder"].data
-    with LavaTarget(program, images=1, synapses="conv") as target:
+    with LavaTarget(program, images=1, model="unrolled", synapses="conv") as target:
         assert verify_network(program, {"Lava": target}, data.images, data.steps).equal

@@ -8,10 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv.process import Conv
+from lava.proc.lif.process import LIFReset
 
+from spikegen.exporters.lava.exchange import Results
+from spikegen.exporters.lava.processes.fused import FusedModel
 from spikegen.exporters.lava.processes.models import UnrolledModel
 from spikegen.exporters.lava.processes.process import Network
-from spikegen.program import Lif, Program, Readout
+from spikegen.exporters.lava.processes.stock import FastConv, HostBiasLif
+from spikegen.exporters.lava.schedule import Schedule
+from spikegen.program import Program
 
 
 class Engine:
@@ -20,18 +26,22 @@ class Engine:
     Args:
         program: a valid Program.
         images: N, the most images of one run.
-        synapses: ``"sparse"`` or ``"conv"``.
+        synapses: form of the synapses of the unrolled model, one of ``target.SYNAPSES``; "" for the fused one.
     """
 
     def __init__(self, program: Program, images: int, synapses: str) -> None:
-        self.network = Network(program=program, images=images, synapses=synapses)
+        models: dict[Any, Any] = {Network: FusedModel}
+        schedule = Schedule.fused(program)
+        if synapses:
+            models = {Network: UnrolledModel, LIFReset: HostBiasLif}
+            schedule = Schedule.unrolled(program, images)
+        if synapses == "fast-conv":
+            models[Conv] = FastConv
+        self.network = Network(program=program, images=images, schedule=schedule, synapses=synapses)
         # The tag is needed for every leaf: without it Lava takes the first model in a file, which is the floating-point
         # one.
-        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={Network: UnrolledModel})
-        self.network.create_runtime(config)
-        # Vars can be set only after the runtime has started once.
-        self.network.run(RunSteps(num_steps=0))
-        self._settings: dict[str, int] = {}
+        self.network.create_runtime(Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
+        self.network.run(RunSteps(num_steps=0))  # starts the runtime
 
     @property
     def actors(self) -> dict[str, Any]:
@@ -54,7 +64,7 @@ class Engine:
         infrastructure = self.network.runtime._messaging_infrastructure  # noqa: SLF001
         return [handle.name for handle in infrastructure.smm._shared_memory_handles]  # noqa: SLF001
 
-    def run(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> dict[str, npt.NDArray[Any]]:
+    def run(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> Results:
         """Run the network once.
 
         Args:
@@ -63,38 +73,13 @@ class Engine:
             record: keep the messages.
 
         Returns:
-            ``readout_<i>`` int32 [n, T, C, H, W] for the i-th population, ``totals_<j>`` and, if recorded,
-            ``recorded_<j>`` (int64) for the j-th Tap.
+            ``Exchange.results``: views, valid until the next run.
         """
-        network, schedule = self.network, self.network.schedule
-        program: Program = network.program
-        if self._changed("step", step):
-            for index, population in enumerate(program.populations):
-                if isinstance(population, Lif) and population.name in program.conditioning.tables:
-                    mantissa = program.bias_mant(population, step)
-                    getattr(network, f"bias_{index}").set(np.broadcast_to(mantissa, population.shape[::-1]))
-        for index in range(len(network.plans)):
-            for name, value in (("window", len(frames) * schedule.timesteps), ("recording", int(record))):
-                if self._changed(f"{name}_{index}", value):
-                    getattr(network, f"{name}_{index}").set(np.array([value]))
-        network.frames.set(schedule.columns(frames))
-        network.run(RunSteps(num_steps=schedule.period))
-        results: dict[str, npt.NDArray[Any]] = {}
-        for index, population in enumerate(program.populations):
-            if isinstance(population, Readout):
-                data = getattr(network, f"readout_{index}").get().astype(np.int32)
-                results[f"readout_{index}"] = schedule.images_of(data, program.levels[population.name], len(frames))
-        for index in range(len(network.plans)):
-            for name in ("totals", "recorded") if record else ("totals",):
-                results[f"{name}_{index}"] = getattr(network, f"{name}_{index}").get().astype(np.int64)
-        return results
+        self.network.exchange.post(frames, step, record)
+        self.network.run(RunSteps(num_steps=self.network.schedule.period))
+        found: Results = self.network.exchange.results()
+        return found
 
     def close(self) -> None:
         """End all processes of the network."""
         self.network.stop()
-
-    def _changed(self, setting: str, value: int) -> bool:
-        """Whether ``setting`` differs from what the processes hold (setting a Var is slow)."""
-        changed = self._settings.get(setting) != value
-        self._settings[setting] = value
-        return changed

@@ -1,16 +1,14 @@
-"""When things happen in the unrolled network: pure arithmetic, no Lava.
+"""When things happen in a network: pure arithmetic, no Lava.
 
-Lava time starts at 1 and never restarts. Frame step ``k`` (1 .. N T) of a run that starts after ``r`` earlier runs is
-handled by a node of level ``d`` at Lava time ``r R + k + d``, because every synapse process adds one step and every
-Delay its length. A run takes a whole number of windows of T steps, so this phase is the same in every run.
+Lava time starts at 1 and never restarts. In the unrolled network frame step ``k`` (1 .. N T) of a run that starts after
+``r`` earlier runs is handled by a node of level ``d`` at Lava time ``r R + k + d``, because every synapse process adds
+one step and every Delay its length. The fused network handles timestep ``t`` (1 .. T) of all images at time ``r T + t``.
+A run takes a whole number of windows of T steps, so this phase is the same in every run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from spikegen.program import Program
 
@@ -21,8 +19,8 @@ class Schedule:
 
     Attributes:
         timesteps: T, steps per image.
-        images: N, images per run.
-        depth: highest level of the Program.
+        images: images that a run handles one after the other.
+        depth: steps from the first node to the last.
     """
 
     timesteps: int
@@ -30,13 +28,18 @@ class Schedule:
     depth: int
 
     @staticmethod
-    def of(program: Program, images: int) -> Schedule:
-        """The schedule of ``program`` for runs of ``images`` images."""
+    def unrolled(program: Program, images: int) -> Schedule:
+        """The schedule of the unrolled ``program``: N images back to back, through all its levels."""
         return Schedule(program.timesteps, images, program.depth)
+
+    @staticmethod
+    def fused(program: Program) -> Schedule:
+        """The schedule of the fused ``program``: all images at once, all levels within a step."""
+        return Schedule(program.timesteps, 1, 0)
 
     @property
     def window(self) -> int:
-        """Steps in which a node handles the images of a run: N T."""
+        """Steps in which a node handles the images of a run."""
         return self.images * self.timesteps
 
     @property
@@ -48,30 +51,13 @@ class Schedule:
         """Phase of ``LIFReset`` at ``level``: the reset happens when ``time % T`` equals it."""
         return (1 + level) % self.timesteps
 
-    def columns(self, frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """What a source sends in a run, one column per step, zero after the last image.
+    def step(self, time: int) -> int:
+        """Step of the present run, 0 .. R - 1, at Lava time ``time``."""
+        return (time - 1) % self.period
 
-        Args:
-            frames: int32 [n, C, H, W], each sent at all T timesteps, or [n, T, C, H, W]; n at most N.
+    def place(self, time: int, level: int) -> tuple[int, int]:
+        """Image and timestep that a node of ``level`` handles at Lava time ``time``.
 
-        Returns:
-            int32 [W, H, C, R].
+        Before the first image of the run has arrived the image is negative; after the last of n it is n or more.
         """
-        steps = frames.reshape(-1, *frames.shape[2:]) if frames.ndim == 5 else np.repeat(frames, self.timesteps, axis=0)
-        data = np.zeros((*steps.shape[:0:-1], self.period), dtype=np.int32)
-        data[..., : len(steps)] = steps.transpose(3, 2, 1, 0)
-        return data
-
-    def images_of(self, data: npt.NDArray[np.int32], level: int, images: int) -> npt.NDArray[np.int32]:
-        """What a sink at ``level`` received for the first ``images`` images.
-
-        Args:
-            data: int32 [W, H, C, R], one column per step of the run.
-            level: level of the readout.
-            images: n, at most N.
-
-        Returns:
-            int32 [n, T, C, H, W].
-        """
-        steps = data[..., level : level + images * self.timesteps].transpose(3, 2, 1, 0)
-        return np.ascontiguousarray(steps.reshape(images, self.timesteps, *steps.shape[1:]))
+        return divmod(self.step(time) - level, self.timesteps)

@@ -36,7 +36,7 @@ class Supervisor:
     Args:
         program: a valid Program.
         images: N, the most images of one run.
-        synapses: ``"sparse"`` or ``"conv"``.
+        synapses: as in ``engine.Engine``.
         timeout: seconds that the build and each run may take.
 
     Attributes:
@@ -104,10 +104,9 @@ class Supervisor:
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             # What Lava and multiprocessing put into the temporary folder goes with ours, even after a kill.
             "TMPDIR": str(self._workspace),
-            # A network is dozens of processes: more threads in each would only get in each other's way.
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
         }
+        if synapses:  # dozens of processes: more threads in each would only get in each other's way
+            environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         near, far = socket.socketpair()
         arguments = [str(far.fileno()), str(self._workspace / "network.h5"), str(images), synapses]
         try:

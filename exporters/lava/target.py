@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from spikegen.errors import ConfigError
-from spikegen.exporters.lava.schedule import Schedule
+from spikegen.exporters.lava.exchange import evaluation
 from spikegen.exporters.lava.supervisor import Supervisor
-from spikegen.exporters.lava.tapping import TapPlan, tap_plans
-from spikegen.program import Counts, Evaluation, Program, Readout, validate
+from spikegen.program import Evaluation, Program, validate
 from spikegen.program.target import check_frames, joined
 
-SYNAPSES = ("sparse", "conv")
+MODELS = ("fused", "unrolled")
+SYNAPSES = ("fast-conv", "sparse", "conv")
 
 
 class LavaTarget:
     """Evaluates a Program on real Lava processes, exactly as the simulator does.
 
-    That holds while every current stays within its width, which ``overflow_risks`` proves: Lava cuts what leaves it,
-    the simulator refuses it.
+    That holds while every current stays within its width, which ``overflow_risks`` proves: Lava's processes cut what
+    leaves it, the simulator refuses it.
 
-    The network is built once, in a worker process, and run for every evaluation; images are streamed through it back to
-    back. This process never imports Lava. Use as a context manager, or call :meth:`close`: a network is dozens of
-    processes.
+    The network is built once, in a worker process, and run for every evaluation. This process never imports Lava. Use
+    as a context manager, or call :meth:`close`: a network is several processes, an unrolled one dozens.
 
     Args:
         program: a valid Program.
-        images: N, images per run. More than N images are evaluated in several runs, fewer take as long as N.
-        synapses: ``"sparse"`` (Lava's ``Sparse`` for every projection, fast on a CPU) or ``"conv"`` (Lava's ``Conv``
-            and ``Dense``, compact on a chip). Both are exact.
+        images: N, images per run. More than N images are evaluated in several runs; in the unrolled model fewer take as
+            long as N.
+        model: ``"fused"``, the whole Program in one Lava process that computes all images of a run at once, or
+            ``"unrolled"``, one stock Lava process for every population and projection, with the images streamed through
+            it back to back: the form that a chip would run.
+        synapses: form of the synapses of the unrolled model: ``"conv"`` (Lava's ``Conv`` and ``Dense``, compact on a
+            chip), ``"fast-conv"`` (the same processes, ``Conv`` with a faster process model of ours, the default) or
+            ``"sparse"`` (Lava's ``Sparse`` for every projection). All are exact.
         timeout: seconds that the build and each run may take.
 
     Raises:
@@ -42,19 +44,29 @@ class LavaTarget:
         ProgramError: the Program breaks a rule.
     """
 
-    def __init__(self, program: Program, images: int = 16, synapses: str = "sparse", timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        program: Program,
+        images: int = 16,
+        model: str = "fused",
+        synapses: str | None = None,
+        timeout: float = 300.0,
+    ) -> None:
         validate(program)
         if images < 1:
             raise ConfigError(f"images per run is {images}, it must be at least 1")
-        if synapses not in SYNAPSES:
-            raise ConfigError(f"synapses is {synapses!r}, it must be one of {', '.join(SYNAPSES)}")
+        if model not in MODELS:
+            raise ConfigError(f"model is {model!r}, it must be one of {', '.join(MODELS)}")
+        if synapses is not None and (model == "fused" or synapses not in SYNAPSES):
+            known = "none for the fused model" if model == "fused" else f"one of {', '.join(SYNAPSES)}"
+            raise ConfigError(f"synapses is {synapses!r}, it must be {known}")
         if not timeout > 0:
             raise ConfigError(f"timeout is {timeout}, it must be positive")
         self.program = program
         self.images = images
-        self.schedule = Schedule.of(program, images)
-        self._plans = tap_plans(program, self.schedule.window)
-        self.supervisor = Supervisor(program, images, synapses, timeout)
+        self.supervisor = Supervisor(
+            program, images, "" if model == "fused" else synapses or SYNAPSES[0], timeout
+        )
 
     def __enter__(self) -> LavaTarget:
         return self
@@ -79,23 +91,4 @@ class LavaTarget:
         return joined(parts)
 
     def _run(self, frames: npt.NDArray[np.int32], step: int, record: bool) -> Evaluation:
-        results = self.supervisor.run(frames, step, record)
-        return evaluation(self.program, self._plans, len(frames), results)
-
-
-def evaluation(
-    program: Program, plans: tuple[TapPlan, ...], images: int, results: Mapping[str, npt.NDArray[Any]]
-) -> Evaluation:
-    """The evaluation of ``images`` images from what ``engine.Engine.run`` returned for them."""
-    taps: dict[str, npt.NDArray[np.int64]] = {}
-    messages: dict[str, npt.NDArray[np.int32]] = {}
-    for index, plan in enumerate(plans):
-        taps.update(plan.split_totals(results[f"totals_{index}"]))
-        if f"recorded_{index}" in results:
-            messages.update(plan.split_messages(results[f"recorded_{index}"], program, images))
-    readouts = {
-        population.name: results[f"readout_{index}"]
-        for index, population in enumerate(program.populations)
-        if isinstance(population, Readout)
-    }
-    return Evaluation(readouts, Counts.from_taps(program, images, taps), messages)
+        return evaluation(self.program, len(frames), self.supervisor.run(frames, step, record))

@@ -1,4 +1,6 @@
-"""The unrolled network: one stock Lava process for every population and projection, plus Gains, Delays and Taps.
+"""The unrolled network: one stock Lava process for every population and projection, plus Gains and Delays.
+
+A Feed, a Collect for every readout and Taps connect it to the host: they are no part of what runs on a chip.
 
 Every synapse process adds one timestep and no neuron does, so a node of level ``d`` handles frame step ``k`` at Lava
 time ``k + d`` (``schedule.py``). A Lif that nothing leads into is a LIFReset whose ``a_in`` is left unconnected, which
@@ -13,14 +15,13 @@ import numpy as np
 from lava.proc.conv.process import Conv as LavaConv
 from lava.proc.dense.process import Dense as LavaDense
 from lava.proc.graded.process import GradedVec
-from lava.proc.io.sink import RingBuffer as Sink
-from lava.proc.io.source import RingBuffer as Source
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 
-from spikegen.exporters.lava.processes.process import Delay, Gain, Tap
+from spikegen.exporters.lava.processes.process import Collect, Delay, Feed, Gain, Tap
 from spikegen.exporters.lava.synapses import conv_weight, dense_weight, sparse_weight
+from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.program import Conv, Dense, Input, Lif, Node, Program, Projection, Readout
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def build(network: Network) -> dict[str, Any]:
-    """Create and connect the sub-processes of ``network`` and alias its Vars to theirs.
+    """Create and connect the sub-processes of ``network``.
 
     Returns:
         attribute name -> Process, for the sub-process model; the readable name of each is its ``name``.
@@ -47,35 +48,32 @@ class _Builder:
         self.delayed: dict[tuple[str, bytes, int], Any] = {}  # (node, its gains, steps) -> OutPort of the Delay
 
     def build(self) -> dict[str, Any]:
-        for index, node in enumerate(self.program.nodes.values()):
-            self._add_node(index - 1, node)
+        for node in self.program.nodes.values():
+            self._add_node(node)
         for projection in self.program.projections:
             self._add_projection(projection)
-        for index, plan in enumerate(self.network.plans):
-            tap = self._add(Tap(plan=plan, period=self.network.schedule.period, name=f"tap {index}"))
-            for port, point in enumerate(plan.points):
+        for index, plan in enumerate(tap_plans(self.program)):
+            tap = self._add(Tap(plan=plan, name=f"tap {index}", **self._host()))
+            for port, point in enumerate(plan):
                 self.outputs[point.node].connect(getattr(tap, f"a_in_{port}"))
-            for var in ("window", "recording", "totals", "recorded"):
-                self._alias(f"{var}_{index}", getattr(tap, var))
         return self.processes
 
     def _add(self, process: Any) -> Any:
         self.processes[f"process_{len(self.processes):05d}"] = process
         return process
 
-    def _alias(self, name: str, var: Any) -> None:
-        getattr(self.network, name).alias(var)
+    def _host(self) -> dict[str, Any]:
+        return {"exchange": self.network.exchange, "schedule": self.network.schedule}
 
-    def _add_node(self, index: int, node: Node) -> None:
+    def _add_node(self, node: Node) -> None:
         shape = node.shape[::-1]
         schedule = self.network.schedule
+        name = f"{type(node).__name__.lower()} {node.name}"
         process: Any
         if isinstance(node, Input):
-            process = self._add(Source(data=np.zeros((*shape, schedule.period), dtype=np.int32)))
-            self._alias("frames", process.data)
+            process = self._add(Feed(name=name, **self._host()))
         elif isinstance(node, Readout):
-            process = self._add(Sink(shape=shape, buffer=schedule.period))
-            self._alias(f"readout_{index}", process.data)
+            process = self._add(Collect(readout=node.name, name=name, **self._host()))
         elif isinstance(node, Lif):
             process = self._add(
                 LIFReset(
@@ -83,18 +81,18 @@ class _Builder:
                     vth=node.vth,
                     du=node.du,
                     dv=node.dv,
-                    # conditioned populations get their first biases before the first run
-                    bias_mant=np.broadcast_to(node.bias_mant.astype(np.int64), shape),
                     bias_exp=node.bias_exp,
                     reset_interval=schedule.timesteps,
                     reset_offset=schedule.reset_offset(self.program.levels[node.name]),
+                    name=name,
                 )
             )
-            if node.name in self.program.conditioning.tables:
-                self._alias(f"bias_{index}", process.bias_mant)
+            # What the process model needs beyond those of Lava, see stock.HostBiasLif.
+            process.proc_params["biases"] = self.network.exchange.biases[node.name]
+            process.proc_params["period"] = schedule.period
         else:
             process = self._add(GradedVec(shape=shape, vth=0))
-        process.name = f"{type(node).__name__.lower()} {node.name}"
+            process.name = name  # GradedVec takes none
         if not isinstance(node, Input):
             self.inputs[node.name] = process.a_in
         if not isinstance(node, Readout):
@@ -136,7 +134,7 @@ class _Builder:
         messages = self._messages(projection)
         source, target = self.program.nodes[projection.source], self.program.nodes[projection.target]
         bits = self.program.payload_bits(projection)
-        if isinstance(projection, Conv) and self.network.synapses == "conv":
+        if isinstance(projection, Conv) and self.network.synapses != "sparse":
             synapse = self._add(
                 LavaConv(
                     weight=conv_weight(projection),
@@ -154,7 +152,7 @@ class _Builder:
             return
         weights: Any
         common: dict[str, Any] = {"weight_exp": projection.exponent - 1, "sign_mode": SignMode.MIXED}
-        if isinstance(projection, Dense) and self.network.synapses == "conv":
+        if isinstance(projection, Dense) and self.network.synapses != "sparse":
             weights = dense_weight(projection, source.shape, target.shape)
             synapse = LavaDense(weights=weights, num_message_bits=bits, name=f"dense {projection.name}", **common)
         else:

@@ -21,12 +21,12 @@ class Place:
 
     Attributes:
         backend: key of :data:`spikegen.runtime.BACKENDS`.
-        synapses: how Lava holds the synapses.
+        synapses: how lava-unrolled holds the synapses, None for its default and for the other backends.
         batch: images per evaluation.
     """
 
     backend: str
-    synapses: str
+    synapses: str | None
     batch: int
 
 
@@ -35,7 +35,7 @@ def choose_place(backend: str, synapses: str | None, batch: int | None, images: 
     from spikegen.runtime.backends import default_batch
 
     size = default_batch(backend, images) if batch is None else min(batch, images)
-    return Place(backend, synapses or "sparse", size)
+    return Place(backend, synapses, size)
 
 
 def check_generator(pipeline: Pipeline, generator: str | None) -> str:

@@ -10,7 +10,8 @@ import rich_click as click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # The names of the tables in spikegen.runtime, whose import `--help` need not wait for.
-BACKENDS, SYNAPSES, GENERATORS = ("simulator", "lava"), ("sparse", "conv"), ("chip", "lookup")
+BACKENDS, GENERATORS = ("simulator", "lava", "lava-unrolled"), ("chip", "lookup")
+SYNAPSES = ("fast-conv", "sparse", "conv")
 SEED = click.IntRange(0, (1 << 64) - 1)
 
 
@@ -22,9 +23,11 @@ def backend_options(command: Command) -> Command:
             type=click.Choice(BACKENDS),
             default="simulator",
             show_default=True,
-            help="Where the networks run.",
+            help="Where the networks run; lava is one fused process, lava-unrolled one for every layer and projection.",
         ),
-        click.option("--synapses", type=click.Choice(SYNAPSES), help="How Lava holds the synapses; default sparse."),
+        click.option(
+            "--synapses", type=click.Choice(SYNAPSES), help="How lava-unrolled holds the synapses; default fast-conv."
+        ),
         click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result."),
     )
     for option in reversed(options):
@@ -50,5 +53,5 @@ threshold_option = click.option(
 
 def check_backend(backend: str, synapses: str | None) -> None:
     """Refuse ``--synapses`` where it means nothing."""
-    if synapses is not None and backend != "lava":
-        raise click.UsageError(f"--synapses is an option of the backend lava, not of {backend}")
+    if synapses is not None and backend != "lava-unrolled":
+        raise click.UsageError(f"--synapses is an option of the backend lava-unrolled, not of {backend}")

@@ -39,7 +39,11 @@ _SHARES = (0.05, 0.4, 0.8)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Choice of images and noise.")
 @click.option("--checkpoint", help="The float model; default: the one the pipeline was made from.")
 @click.option(
-    "--synapses", type=click.Choice(SYNAPSES), default="conv", show_default=True, help="Form of Lava's synapses."
+    "--synapses",
+    type=click.Choice(SYNAPSES),
+    default="conv",
+    show_default=True,
+    help="Form of the synapses of the unrolled Lava network; conv and sparse are stock.",
 )
 @click.option("--no-lava", is_flag=True, help="Leave Lava out (say, where it is not installed).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -76,7 +80,7 @@ def verify(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     _check_fit(pipeline, parts)
-    targets = ("SLAYER",) if no_lava else ("SLAYER", f"Lava ({synapses})")
+    targets = ("SLAYER",) if no_lava else ("SLAYER", "Lava (fused)", f"Lava ({synapses})")
     with working(errors, "verifying") as say:
         found = {role: _verify(pipeline, role, parts[role], images, targets, synapses, say) for role in parts}
         generator = _verify_generator(pipeline, parts)
@@ -160,8 +164,11 @@ def _verify(
     with contextlib.ExitStack() as stack:
         built: dict[str, Any] = {"SLAYER": SlayerTarget(program)}
         for name in targets[1:]:
-            say(f"{role}: building the Lava network")
-            opened = open_target("lava", program, images=images, synapses=synapses)
+            say(f"{role}: building the network {name}")
+            fused = name == "Lava (fused)"
+            opened = open_target(
+                "lava" if fused else "lava-unrolled", program, images=images, synapses=None if fused else synapses
+            )
             built[name] = stack.enter_context(contextlib.closing(opened))
         return verify_network(
             program, built, part.data.images, part.data.steps, part.model, lambda text: say(f"{role}: {text}")

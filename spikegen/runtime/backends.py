@@ -8,28 +8,36 @@ from spikegen.errors import ConfigError
 from spikegen.program import Program, Target
 from spikegen.simulator import Simulator
 
-SYNAPSES = ("sparse", "conv")
+SYNAPSES = ("fast-conv", "sparse", "conv")  # of lava-unrolled; the first is the default
 
 
-def _simulator(program: Program, images: int, synapses: str) -> Target:  # noqa: ARG001 (one signature for the table)
+def _simulator(program: Program, images: int, synapses: str | None) -> Target:  # noqa: ARG001 (one signature)
     return Simulator(program)
 
 
-def _lava(program: Program, images: int, synapses: str) -> Target:
+def _lava(program: Program, images: int, synapses: str | None) -> Target:  # noqa: ARG001 (one signature)
     from spikegen.exporters.lava import LavaTarget  # Lava itself is imported by its worker
 
-    target: Target = LavaTarget(program, images=images, synapses=synapses)
+    target: Target = LavaTarget(program, images=images)
     return target
 
 
-BACKENDS: dict[str, Callable[[Program, int, str], Target]] = {
+def _lava_unrolled(program: Program, images: int, synapses: str | None) -> Target:
+    from spikegen.exporters.lava import LavaTarget
+
+    target: Target = LavaTarget(program, images=images, model="unrolled", synapses=synapses)
+    return target
+
+
+BACKENDS: dict[str, Callable[[Program, int, str | None], Target]] = {
     "simulator": _simulator,
     "lava": _lava,
+    "lava-unrolled": _lava_unrolled,
 }
 
 
 # Images per evaluation where nobody chooses: enough to keep a pipeline filled, few enough for memory and progress.
-BATCH_MAX = {"simulator": 64, "lava": 32}
+BATCH_MAX = {"simulator": 64, "lava": 64, "lava-unrolled": 32}
 
 
 def default_batch(backend: str, images: int) -> int:
@@ -38,21 +46,24 @@ def default_batch(backend: str, images: int) -> int:
     return -(-images // parts)
 
 
-def open_target(backend: str, program: Program, *, images: int, synapses: str = "sparse") -> Target:
+def open_target(backend: str, program: Program, *, images: int, synapses: str | None = None) -> Target:
     """Build ``program`` on a backend; the caller closes the target.
 
     Args:
         backend: key of :data:`BACKENDS`.
         program: a valid Program.
-        images: images of an evaluation (Lava processes are built for a number; fewer take as long).
-        synapses: "sparse" or "conv", how Lava holds the synapses; other backends have one way only.
+        images: images of an evaluation (Lava processes are built for a number; fewer take as long in lava-unrolled).
+        synapses: one of :data:`SYNAPSES`, how lava-unrolled holds the synapses; None for its default and for the other
+            backends, which have one way only.
 
     Raises:
-        ConfigError: unknown backend or kind of synapses.
+        ConfigError: unknown backend or kind of synapses, or a backend that takes none.
         BackendError: the backend cannot be imported or built.
     """
     if backend not in BACKENDS:
         raise ConfigError(f"backend {backend!r} is unknown; known are {', '.join(sorted(BACKENDS))}")
-    if synapses not in SYNAPSES:
+    if synapses is not None and synapses not in SYNAPSES:
         raise ConfigError(f"synapses {synapses!r} are unknown; known are {', '.join(SYNAPSES)}")
+    if synapses is not None and backend != "lava-unrolled":
+        raise ConfigError(f"the backend {backend} takes no synapses; lava-unrolled does")
     return BACKENDS[backend](program, images, synapses)

@@ -61,7 +61,7 @@ def test_wrong_options_of_sample(arguments: tuple[Any, ...], message: str) -> No
         ("vq.h5", ("-o", "a.png", "--input", "in.npy", "--npy", "in.npy"), "must be different files"),
         ("vq.h5", ("-o", "in.npy", "--input", "./in.npy"), "must be different files"),
         ("vq.h5", ("-o", "a.png", "--counts", "vq.h5"), "must be different files"),
-        ("vq.h5", ("-o", "a.png", "--synapses", "sparse"), "--synapses is an option of the backend lava"),
+        ("vq.h5", ("-o", "a.png", "--synapses", "sparse"), "--synapses is an option of the backend lava-unrolled"),
     ],
 )
 def test_wrong_options_of_reconstruct(source: str, arguments: tuple[Any, ...], message: str) -> None:

@@ -56,7 +56,7 @@ def test_verify_finds_no_difference_in_any_network(pipeline: Path, synapses: str
     assert found["equal"]
     assert list(found["networks"]) == ["encoder", "denoiser", "decoder"]
     for network in found["networks"].values():
-        nothing = {"SLAYER": 0, f"Lava ({synapses})": 0}
+        nothing = {"SLAYER": 0, "Lava (fused)": 0, f"Lava ({synapses})": 0}
         assert [row["differing"] for row in network["nodes"]] == [nothing] * len(network["nodes"])
         assert all(row["events"] > 50 for row in network["nodes"])  # all neurons have something to differ in
         assert all(all(step["equal_counts"].values()) for step in network["steps"])

@@ -1,6 +1,6 @@
 """Runs many small Programs on Lava in one process: ``python batch.py FOLDER``, started by ``test_random_programs.py``.
 
-For every ``case-*.npz`` (images of a run, form of the synapses, frames, step) beside a ``case-*.h5`` it writes
+For every ``case-*.npz`` (images of a run, form of the synapses or "" for the fused model, frames, step) beside a ``case-*.h5`` it writes
 ``result-*.npz``. One process for all saves the start of an interpreter with Lava for each.
 """
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.lowering.retime import retime
 from spikegen.program import (
     Conditioning,
@@ -19,6 +22,13 @@ from spikegen.program import (
     overflow_risks,
     validate,
 )
+
+
+# Every form of a network on Lava -> arguments of LavaTarget.
+FORMS: dict[str, dict[str, Any]] = {
+    "fused": {},
+    **{synapses: {"model": "unrolled", "synapses": synapses} for synapses in SYNAPSES},
+}
 
 
 def everything(timesteps: int, port: Input | None = None) -> Program:

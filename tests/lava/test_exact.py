@@ -1,4 +1,4 @@
-"""The unrolled network on real Lava processes equals the simulator: every message, readout and count."""
+"""Both models, in every form, on real Lava processes equal the simulator: every message, readout and count."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import pytest
 
 from spikegen.errors import ConfigError
 from spikegen.exporters.lava import LavaTarget
-from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.program import Input
 from spikegen.simulator import Simulator
-from tests.lava.networks import assert_equal, everything, frames
+from tests.lava.networks import FORMS, assert_equal, everything, frames
 
 IMAGES = 3  # per run
+
+CASES = (
+    *((timesteps, "fused") for timesteps in (1, 2, 4, 8)),
+    *((4, form) for form in FORMS if form != "fused"),
+    *((1, "conv"), (2, "fast-conv"), (8, "sparse")),
+)
 
 pytestmark = pytest.mark.lava
 
 
-@pytest.fixture(scope="module", params=[(1, "conv"), (2, "sparse"), (4, "conv"), (4, "sparse"), (8, "sparse")], ids=str)
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def target(request: pytest.FixtureRequest) -> Iterator[LavaTarget]:
-    timesteps, synapses = request.param
-    with LavaTarget(everything(timesteps), images=IMAGES, synapses=synapses, timeout=60) as built:
+    timesteps, form = request.param
+    with LavaTarget(everything(timesteps), images=IMAGES, timeout=60, **FORMS[form]) as built:
         yield built
 
 
@@ -44,13 +49,13 @@ PORTS = {
 }
 
 
-@pytest.mark.parametrize("synapses", SYNAPSES)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", list(PORTS))
-def test_every_kind_of_input_equals_the_simulator(kind: str, synapses: str) -> None:
+def test_every_kind_of_input_equals_the_simulator(kind: str, form: str) -> None:
     """Several runs; a stream of a run that is not full is followed by silence."""
     program = everything(4, PORTS[kind])
     simulator = Simulator(program)
-    with LavaTarget(program, images=IMAGES, synapses=synapses, timeout=60) as built:
+    with LavaTarget(program, images=IMAGES, timeout=60, **FORMS[form]) as built:
         for index, images in enumerate((IMAGES, 1, 2 * IMAGES - 1)):
             sent = frames(program, images, seed=index)
             expected = simulator.evaluate(sent, 0, record=True)
@@ -80,7 +85,15 @@ def test_refuses_frames_that_do_not_fit_and_goes_on(target: LavaTarget) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"images": 0}, {"synapses": "fast"}, {"timeout": 0.0}, {"timeout": float("nan")}]
+    "arguments",
+    [
+        {"images": 0},
+        {"model": "folded"},
+        {"model": "unrolled", "synapses": "fast"},
+        {"synapses": "conv"},
+        {"timeout": 0.0},
+        {"timeout": float("nan")},
+    ],
 )
 def test_refuses_arguments_out_of_range(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

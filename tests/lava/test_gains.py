@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 
 from spikegen.exporters.lava import LavaTarget
-from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.lowering.retime import retime
 from spikegen.program import (
     Conv,
@@ -28,9 +27,10 @@ from spikegen.program import (
     validate,
 )
 from spikegen.simulator import Simulator
-from tests.lava.networks import assert_equal, frames
+from tests.lava.networks import FORMS, assert_equal, frames
 
 IMAGES = 3  # per run
+CASES = ((1, "sparse"), (1, "fused"), *((3, form) for form in FORMS), (4, "conv"), (4, "fast-conv"))
 
 pytestmark = pytest.mark.lava
 
@@ -90,10 +90,10 @@ def network(timesteps: int) -> Program:
     return program
 
 
-@pytest.fixture(scope="module", params=[(1, "sparse"), (3, "conv"), (3, "sparse"), (4, "conv"), (4, "sparse")], ids=str)
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def target(request: pytest.FixtureRequest) -> Iterator[LavaTarget]:
-    timesteps, synapses = request.param
-    with LavaTarget(network(timesteps), images=IMAGES, synapses=synapses, timeout=60) as built:
+    timesteps, form = request.param
+    with LavaTarget(network(timesteps), images=IMAGES, timeout=60, **FORMS[form]) as built:
         yield built
 
 
@@ -123,7 +123,7 @@ def test_a_shift_of_any_gains_would_be_seen(target: LavaTarget) -> None:
 
 
 def test_projections_share_gains_and_delays(target: LavaTarget) -> None:
-    if target.program.timesteps == 1:
+    if target.program.timesteps == 1 or list(target.supervisor.processes)[0] == "network":  # fused
         return
     names = list(target.supervisor.processes)
     assert [name for name in names if name.startswith("gain ")] == [
@@ -147,8 +147,8 @@ def test_projections_share_gains_and_delays(target: LavaTarget) -> None:
     ]
 
 
-@pytest.mark.parametrize("synapses", SYNAPSES)
-def test_payloads_of_the_full_width_by_hand(synapses: str) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_payloads_of_the_full_width_by_hand(form: str) -> None:
     """A chain of relays with a readout at every level, the same gains at each, and a clock; what comes is known."""
     levels, highest = 4, (1 << 12) - 1
     factors = np.array([2048, -2048, 0, 1, -1], dtype=np.int32)
@@ -169,7 +169,7 @@ def test_payloads_of_the_full_width_by_hand(synapses: str) -> None:
     validate(program)
     assert overflow_risks(program) == []
     sent = np.array([highest, -highest, 7, -1, 0], dtype=np.int32)
-    with LavaTarget(program, images=2, synapses=synapses, timeout=60) as built:
+    with LavaTarget(program, images=2, timeout=60, **FORMS[form]) as built:
         readouts = built.evaluate(sent.reshape(-1, 1, 1, 1), 0).readouts
     for name in chain:
         np.testing.assert_array_equal(readouts[f"c.{name}"].reshape(5, 5), sent[:, None] * factors)

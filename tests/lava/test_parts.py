@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from spikegen.exporters.lava.packing import pack, unpack, words_for
+from spikegen.exporters.lava.exchange import Exchange, evaluation
 from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.synapses import conv_weight, flat_order, sparse_weight
 from spikegen.exporters.lava.tapping import POINTS_MAX, tap_plans
@@ -20,7 +21,7 @@ from spikegen.exporters.lava.wire import decode, encode, receive
 from spikegen.exporters.lava.worker import culprit
 from spikegen.program import Conv, Dense
 from spikegen.simulator.currents import projection_currents
-from tests.lava.networks import everything
+from tests.lava.networks import everything, frames
 
 
 @given(st.integers(1, 16), st.integers(1, 9), st.integers(0, 40))
@@ -33,36 +34,47 @@ def test_a_run_is_the_fewest_whole_windows_that_hold_every_level(timesteps: int,
             assert (schedule.period + image * timesteps + 1 + level) % timesteps == schedule.reset_offset(level)
 
 
-def test_source_columns_and_sink_columns_are_inverse() -> None:
+def test_a_node_handles_the_images_of_a_run_one_after_the_other() -> None:
     schedule = Schedule(timesteps=2, images=3, depth=4)
-    frames = np.arange(2 * 5 * 3 * 4, dtype=np.int32).reshape(2, 5, 3, 4)
-    columns = schedule.columns(frames)
-    assert columns.shape == (4, 3, 5, schedule.period)
-    assert not columns[..., 4:].any()
-    back = schedule.images_of(np.roll(columns, 3, axis=-1), 3, 2)  # a wire of level 3
-    np.testing.assert_array_equal(back, np.repeat(frames[:, None], 2, axis=1))
+    for run in range(3):
+        first = run * schedule.period + 1
+        places = [schedule.place(time, 3) for time in range(first + 3, first + 3 + schedule.window)]
+        assert places == [(image, timestep) for image in range(3) for timestep in range(2)]
+        assert all(schedule.place(time, 3)[0] < 0 for time in range(first, first + 3))
+        assert [schedule.step(time) for time in (first, first + schedule.period - 1)] == [0, schedule.period - 1]
+        assert all(schedule.place(time, 3)[0] >= 3 for time in range(first + 9, first + schedule.period))
 
 
-def test_a_stream_fills_a_column_per_step() -> None:
-    schedule = Schedule(timesteps=2, images=3, depth=4)
-    frames = np.arange(2 * 2 * 5 * 3 * 4, dtype=np.int32).reshape(2, 2, 5, 3, 4)
-    columns = schedule.columns(frames)
-    assert columns.shape == (4, 3, 5, schedule.period)
-    assert not columns[..., 4:].any()
-    np.testing.assert_array_equal(columns[..., 2].T, frames[1, 0])
-    np.testing.assert_array_equal(schedule.images_of(columns, 0, 2), frames)
+def test_a_fused_run_takes_t_steps() -> None:
+    program = everything(4)
+    assert Schedule.fused(program).period == 4
+    assert Schedule.unrolled(program, 3).period == 4 * -(-(3 * 4 + program.depth) // 4)
 
 
-@given(st.integers(1, 200), st.integers(0, 23), st.integers(0, 2**32 - 1))
-def test_packing_keeps_every_message(neurons: int, bits: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    limit = (1 << bits) - 1
-    low, high = (-limit, limit) if bits else (0, 1)
-    messages = rng.choice([low, high, *rng.integers(low, high + 1, 4)], (3, neurons)).astype(np.int32)
-    words = np.stack([pack(step, bits) for step in messages])
-    assert words.shape == (3, words_for(neurons, bits))
-    as_lava_sends_them = words.astype(np.float64).astype(np.int64)
-    np.testing.assert_array_equal(unpack(as_lava_sends_them, neurons, bits), messages)
+def test_an_exchange_is_shared_with_forks_and_keeps_what_the_run_is_about() -> None:
+    """The child stands for the processes of a network: it writes messages, readouts and totals."""
+    program = everything(2)
+    exchange = Exchange.of(program, 3)
+    sent = frames(program, 2)
+    exchange.post(sent, 1, True)
+    child = os.fork()
+    if child == 0:  # leave with _exit: the rest of pytest is the parent's
+        seen = np.array_equal(exchange.frames[: exchange.images], sent) and (exchange.step, exchange.record) == (1, True)
+        for values in (exchange.messages, exchange.readouts, exchange.totals):
+            for index, array in enumerate(values.values()):
+                array[:2] = index + 1
+        os._exit(0 if seen else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    (a,) = (population for population in program.populations if population.name == "a")
+    assert exchange.biases["a"].tolist() == program.bias_mant(a, 1).tolist() != program.bias_mant(a, 0).tolist()
+    found = evaluation(program, 2, exchange.results())
+    assert list(found.messages) == [name for name in program.nodes if name not in ("early", "late")]
+    for values in (found.messages, found.readouts):
+        for index, (name, array) in enumerate(values.items()):
+            np.testing.assert_array_equal(array, np.full((2, 2, *program.nodes[name].shape), index + 1, dtype=np.int32))
+    assert list(found.counts.events.values()) == list(range(1, len(found.messages) + 1))
+    exchange.post(sent[:1], 0, False)
+    assert not any(name.startswith("messages") for name in exchange.results())
 
 
 def test_sparse_matrices_are_the_projections() -> None:
@@ -95,10 +107,10 @@ def test_conv_weight_has_the_exponent_and_the_order_of_lava() -> None:
 
 def test_taps_cover_every_sender_once() -> None:
     program = everything(4)
-    plans = tap_plans(program, 8)
-    watched = [point.node for plan in plans for point in plan.points]
+    plans = tap_plans(program)
+    watched = [point.node for plan in plans for point in plan]
     assert watched == [name for name in program.nodes if name not in ("early", "late")]
-    assert all(len(plan.points) <= POINTS_MAX for plan in plans)
+    assert all(len(plan) <= POINTS_MAX for plan in plans)
     assert {type(p) for p in program.projections} == {Conv, Dense}
 
 

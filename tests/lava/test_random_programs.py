@@ -14,10 +14,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import Phase, given, settings
 
-from spikegen.exporters.lava.schedule import Schedule
+from spikegen.exporters.lava.exchange import evaluation
 from spikegen.exporters.lava.supervisor import end_session
-from spikegen.exporters.lava.tapping import tap_plans
-from spikegen.exporters.lava.target import SYNAPSES, evaluation
+from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.program import Conv, Dense, Input, Lif, Pipeline, Program, Relay, Standalone, save
 from spikegen.program.ir import neurons
 from spikegen.program.storage import digest
@@ -25,7 +24,8 @@ from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal
 from tests.strategies import frames, programs
 
-PROGRAMS = 52
+PROGRAMS = 60
+FORMS = ("", *SYNAPSES)  # "" is the fused model
 IMAGES = 3
 NEURONS_MAX = 2000
 ROOT = Path(__file__).parents[2]
@@ -70,14 +70,14 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     kinds = {type(node) for case in cases for node in case.program.populations}
     assert {Lif, Relay} <= kinds
     inputs = [case.program.input for case in cases]
-    for form in range(len(SYNAPSES)):  # each form of the synapses gets every kind of input
-        kinds_of_input = {(port.bits > 0, port.streamed) for port in inputs[form :: len(SYNAPSES)]}
+    for form in range(len(FORMS)):  # each form of the network gets every kind of input
+        kinds_of_input = {(port.bits > 0, port.streamed) for port in inputs[form :: len(FORMS)]}
         assert kinds_of_input == {(True, False), (True, True), (False, False), (False, True)}
     assert any(port.low.max() > -port.high.max() for port in inputs if port.bits)
     assert any(isinstance(p, Lif) and p.dv == 2048 for case in cases for p in case.program.populations)
     assert any(p.delay for case in cases for p in case.program.projections)
-    for form in range(len(SYNAPSES)):  # gains of either sign, on inputs and spikes, and with a delay
-        programs = [case.program for case in cases[form :: len(SYNAPSES)]]
+    for form in range(len(FORMS)):  # gains of either sign, on inputs and spikes, and with a delay
+        programs = [case.program for case in cases[form :: len(FORMS)]]
         gained = [(program, p) for program in programs for p in program.projections if p.gains.size]
         assert {Input, Lif} <= {type(program.nodes[p.source]) for program, p in gained}
         assert {type(p) for _, p in gained} == {Conv, Dense}
@@ -88,18 +88,17 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
 
 
 def test_random_programs_equal_the_simulator(cases: list[Case], tmp_path: Path) -> None:
-    """Both forms of the synapses in turn."""
+    """The fused model and the forms of the unrolled one in turn."""
     for index, case in enumerate(cases):
         path = tmp_path / f"case-{index:03d}"
         save(Pipeline("case", Standalone(), {"network": case.program}), path.with_suffix(".h5"))
-        synapses = SYNAPSES[index % 2]
+        synapses = FORMS[index % len(FORMS)]
         np.savez(path.with_suffix(".npz"), images=IMAGES, synapses=synapses, frames=case.frames, step=case.step)
     run_batch(tmp_path)
     for index, case in enumerate(cases):
         with np.load(tmp_path / f"result-{index:03d}.npz") as arrays:
             results = {name: arrays[name] for name in arrays.files}
-        plans = tap_plans(case.program, Schedule.of(case.program, IMAGES).window)
-        found = evaluation(case.program, plans, len(case.frames), results)
+        found = evaluation(case.program, len(case.frames), results)
         assert_equal(found, Simulator(case.program).evaluate(case.frames, case.step, record=True))
 
 

@@ -18,6 +18,7 @@ import pytest
 from spikegen.errors import BackendError
 from spikegen.exporters.lava import LavaTarget
 from spikegen.exporters.lava.supervisor import Supervisor, session_members
+from spikegen.exporters.lava.target import MODELS
 from spikegen.exporters.lava.wire import SHARED_MEMORY
 from spikegen.program import Pipeline, Standalone, save
 from spikegen.simulator import Simulator
@@ -27,8 +28,8 @@ pytestmark = pytest.mark.lava
 
 PROGRAM = tiny()
 ROOT = Path(__file__).parents[2]
-LONG = 1000  # images that keep the network busy for seconds
-MIDDLE = 0.8  # seconds after which a run of so many is past setting the frames and far from done
+LONG = 1000  # images that keep the unrolled network busy for seconds
+MIDDLE = 0.8  # seconds after which a run of so many has begun and is far from done
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -62,7 +63,13 @@ class Traces:
 
 @pytest.fixture
 def target() -> Iterator[LavaTarget]:
-    with LavaTarget(PROGRAM, images=LONG, timeout=60) as built:
+    with LavaTarget(PROGRAM, images=LONG, model="unrolled", timeout=60) as built:
+        yield built
+
+
+@pytest.fixture
+def fused() -> Iterator[LavaTarget]:
+    with LavaTarget(PROGRAM, images=2, timeout=60) as built:
         yield built
 
 
@@ -70,8 +77,9 @@ def later(action: Callable[[], object], seconds: float = MIDDLE) -> None:
     threading.Timer(seconds, action).start()
 
 
-def test_close_leaves_nothing_and_can_be_repeated() -> None:
-    target = LavaTarget(PROGRAM, images=2, timeout=60)
+@pytest.mark.parametrize("model", MODELS)
+def test_close_leaves_nothing_and_can_be_repeated(model: str) -> None:
+    target = LavaTarget(PROGRAM, images=2, model=model, timeout=60)
     traces = Traces(target)
     images = frames(PROGRAM, 2)
     assert_equal(target.evaluate(images, 0), Simulator(PROGRAM).evaluate(images, 0))
@@ -82,7 +90,7 @@ def test_close_leaves_nothing_and_can_be_repeated() -> None:
         target.evaluate(images, 0)
 
 
-@pytest.mark.parametrize("victim", ["lif a", "sparse a>out", "runtime service 0"])
+@pytest.mark.parametrize("victim", ["lif a", "conv a>out", "runtime service 0"])
 def test_a_process_killed_in_mid_run_is_named(target: LavaTarget, victim: str) -> None:
     traces = Traces(target)
     later(lambda: os.kill(target.supervisor.processes[victim], signal.SIGKILL))
@@ -103,6 +111,44 @@ def test_a_process_killed_between_runs_is_named(target: LavaTarget) -> None:
     assert traces.gone()
 
 
+@pytest.mark.parametrize("victim", ["network", "runtime service 0"])
+@pytest.mark.parametrize("between", [True, False], ids=["between runs", "in mid-run"])
+def test_a_killed_process_of_the_fused_network_is_named(fused: LavaTarget, victim: str, between: bool) -> None:
+    """It is busy in mid-run because it is stopped: a run of its own takes no time."""
+    traces = Traces(fused)
+    images = frames(PROGRAM, 2)
+    assert_equal(fused.evaluate(images, 0), Simulator(PROGRAM).evaluate(images, 0))
+    pid = fused.supervisor.processes[victim]
+    if between:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGSTOP)
+        later(lambda: os.kill(pid, signal.SIGKILL), 0.2)
+    with pytest.raises(BackendError, match=f"Lava process '{victim}' was killed by SIGKILL"):
+        fused.evaluate(images, 0)
+    assert traces.gone()
+    with pytest.raises(BackendError, match="closed"):
+        fused.evaluate(images, 0)
+
+
+def test_an_error_in_the_fused_network_is_passed_on(fused: LavaTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames beyond the input, past the check of the target: the simulator in the Lava process refuses them."""
+    traces = Traces(fused)
+    monkeypatch.setattr("spikegen.exporters.lava.target.check_frames", lambda *_: None)
+    with pytest.raises(BackendError, match=r"Lava process 'network' failed: ConfigError: frames hold 32 in channel 0"):
+        fused.evaluate(frames(PROGRAM, 2) * 0 + 32, 0)
+    assert traces.gone()
+
+
+def test_a_stopped_fused_network_is_a_timeout(fused: LavaTarget) -> None:
+    traces = Traces(fused)
+    os.kill(fused.supervisor.processes["network"], signal.SIGSTOP)
+    fused.supervisor._timeout = 0.5
+    with pytest.raises(BackendError, match=r"did not finish a run within 0\.5 seconds"):
+        fused.evaluate(frames(PROGRAM, 1), 0)
+    assert traces.gone()
+
+
 def test_a_killed_worker_is_noticed(target: LavaTarget) -> None:
     traces = Traces(target)
     later(lambda: os.kill(target.supervisor.pid, signal.SIGKILL))
@@ -112,7 +158,7 @@ def test_a_killed_worker_is_noticed(target: LavaTarget) -> None:
 
 
 def test_a_run_that_takes_too_long_is_ended() -> None:
-    target = LavaTarget(PROGRAM, images=LONG, timeout=60)
+    target = LavaTarget(PROGRAM, images=LONG, model="unrolled", timeout=60)
     traces = Traces(target)
     target.supervisor._timeout = 0.5
     with pytest.raises(BackendError, match=r"did not finish a run within 0\.5 seconds"):
@@ -164,7 +210,7 @@ import numpy as np
 from spikegen.exporters.lava import LavaTarget
 from spikegen.program import load
 program = load(sys.argv[1]).network("network")
-target = LavaTarget(program, images=1000, timeout=60)
+target = LavaTarget(program, images=1000, model="unrolled", timeout=60)
 print(target.supervisor.pid, target.supervisor._workspace, flush=True)
 if sys.stdin.readline() == "run\\n":
     target.evaluate(np.zeros((1000, *program.input.shape), dtype=np.int32), 0)

@@ -20,10 +20,12 @@ def test_the_simulator_is_the_embedded_target() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="backend 'loihi3' is unknown; known are lava, simulator"):
+    with pytest.raises(ConfigError, match="backend 'loihi3' is unknown; known are lava, lava-unrolled, simulator"):
         open_target("loihi3", PROGRAM, images=1)
-    with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are sparse, conv"):
-        open_target("lava", PROGRAM, images=1, synapses="dense")
+    with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are fast-conv, sparse, conv"):
+        open_target("lava-unrolled", PROGRAM, images=1, synapses="dense")
+    with pytest.raises(ConfigError, match="the backend lava takes no synapses; lava-unrolled does"):
+        open_target("lava", PROGRAM, images=1, synapses="conv")
 
 
 def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:
@@ -32,7 +34,7 @@ def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:
 
 def test_default_batches_are_equal_parts() -> None:
     assert BATCH_MAX.keys() == BACKENDS.keys()
-    assert [default_batch("lava", n) for n in (1, 16, 32, 33, 64, 100)] == [1, 16, 32, 17, 32, 25]
+    assert [default_batch("lava-unrolled", n) for n in (1, 16, 32, 33, 64, 100)] == [1, 16, 32, 17, 32, 25]
 
 
 def test_the_runtime_needs_neither_torch_nor_lava() -> None:

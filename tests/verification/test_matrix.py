@@ -54,7 +54,7 @@ def test_every_target_is_equal(name: str, size: int, monkeypatch: pytest.MonkeyP
     assert overflow_risks(program) == []
     assert_what_it_is_made_of(program, name, with_gains=bool(gains))
     data = network_parts(checkpoint, AT, 1, seed=1)["denoiser"].data
-    with LavaTarget(program, images=1) as lava:
+    with LavaTarget(program, images=1, model="unrolled") as lava:
         targets: dict[str, Target] = {"SLAYER": SlayerTarget(program), "Lava": lava}
         result = verify_network(program, targets, data.images, data.steps, checkpoint.model)
     assert {row.node: row.differing for row in result.nodes} == {

@@ -14,8 +14,9 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from spikegen.exporters.lava.packing import pack
-from spikegen.exporters.lava.processes.process import Delay, Gain, Network, Tap
+from spikegen.exporters.lava.exchange import Exchange
+from spikegen.exporters.lava.processes.process import Collect, Delay, Feed, Gain, Network, Tap
+from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.tapping import POINTS_MAX, TapPlan
 from spikegen.exporters.lava.unrolled import build
 
@@ -57,40 +58,83 @@ class PyGainModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.s_out.send(gain * self.s_in.recv())
 
 
+@implements(proc=Feed, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyFeedModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """One frame per step."""
+
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._exchange: Exchange = proc_params["exchange"]
+        self._schedule: Schedule = proc_params["schedule"]
+        port = self._exchange.program.input
+        self._streamed = port.streamed
+        self._silence = np.zeros(port.shape[::-1], dtype=np.int32)
+
+    def run_spk(self) -> None:
+        """Send the frame of this step, (C, H, W) as (W, H, C)."""
+        image, timestep = self._schedule.place(self.time_step, 0)
+        if image >= self._exchange.images:
+            self.s_out.send(self._silence)
+            return
+        frame = self._exchange.frames[image]
+        self.s_out.send((frame[timestep] if self._streamed else frame).T)
+
+
+@implements(proc=Collect, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyCollectModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """One current per step."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._exchange: Exchange = proc_params["exchange"]
+        self._schedule: Schedule = proc_params["schedule"]
+        self._currents = self._exchange.readouts[proc_params["readout"]]
+        self._level = self._exchange.program.levels[proc_params["readout"]]
+
+    def run_spk(self) -> None:
+        """Keep what comes in this step, (W, H, C) as (C, H, W), if it belongs to an image."""
+        current = self.a_in.recv()
+        image, timestep = self._schedule.place(self.time_step, self._level)
+        if 0 <= image < self._exchange.images:
+            self._currents[image, timestep] = current.T
+
+
 @implements(proc=Tap, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
 class PyTapModel(PyLoihiProcessModel):  # type: ignore[misc]
     """Counts and records; ports are declared below the class, as many as a plan may have points."""
 
-    window: Any = LavaPyType(np.ndarray, np.int64)
-    recording: Any = LavaPyType(np.ndarray, np.int64)
-    totals: Any = LavaPyType(np.ndarray, np.int64)
-    recorded: Any = LavaPyType(np.ndarray, np.int64)
-
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._plan: TapPlan = proc_params["plan"]
-        self._period: int = proc_params["period"]
+        self._exchange: Exchange = proc_params["exchange"]
+        self._schedule: Schedule = proc_params["schedule"]
         self._events: list[npt.NDArray[np.int64]] = []
 
     def run_spk(self) -> None:
         """Receive the messages of one step of every node."""
-        step = (self.time_step - 1) % self._period
+        exchange, step = self._exchange, self._schedule.step(self.time_step)
         if step == 0:
-            self._events = [np.zeros(point.rows.shape[1], dtype=np.int64) for point in self._plan.points]
-        column = 0
-        for index, point in enumerate(self._plan.points):
-            message = getattr(self, f"a_in_{index}").recv().ravel()
-            frame_step = step - point.level
-            if 0 <= frame_step < self.window[0]:
+            self._events = [np.zeros(point.shape, dtype=np.int64) for point in self._plan]
+        for index, point in enumerate(self._plan):
+            message = getattr(self, f"a_in_{index}").recv()
+            image, timestep = self._schedule.place(self.time_step, point.level)
+            if 0 <= image < exchange.images:
                 self._events[index] += message != 0
-                if self.recording[0]:
-                    self.recorded[frame_step, column : column + point.words] = pack(message, point.bits)
-            column += point.words
-        if step == self._period - 1:
-            pairs = zip(self._plan.points, self._events, strict=True)
-            self.totals[:] = np.concatenate([point.rows @ events for point, events in pairs])
+                if exchange.record:
+                    exchange.messages[point.node][image, timestep] = message.T
+        if step == self._schedule.period - 1:
+            for point, events in zip(self._plan, self._events, strict=True):
+                exchange.totals[point.node][:] = point.rows @ events.ravel()
 
 
 for _index in range(POINTS_MAX):
@@ -100,7 +144,7 @@ for _index in range(POINTS_MAX):
 @implements(proc=Network, protocol=LoihiProtocol)
 @tag("unrolled")
 class UnrolledModel(AbstractSubProcessModel):  # type: ignore[misc]
-    """Stock Lava processes, Gains, Delays and Taps: what runs on Loihi 2 (without the Taps). See ``unrolled.build``."""
+    """Stock Lava processes, Gains and Delays, and what a CPU needs around them. See ``unrolled.build``."""
 
     def __init__(self, network: Network) -> None:
         for name, process in build(network).items():

@@ -1,4 +1,4 @@
-"""The Processes: what exists; ``models.py`` holds how it behaves."""
+"""The Processes: what exists; ``models.py`` and ``fused.py`` hold how it behaves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
+from spikegen.exporters.lava.exchange import Exchange
 from spikegen.exporters.lava.schedule import Schedule
-from spikegen.exporters.lava.tapping import POINTS_MAX, TapPlan, tap_plans
-from spikegen.program import Program, Readout
+from spikegen.exporters.lava.tapping import POINTS_MAX, TapPlan
+from spikegen.program import Program
 
 
 class Delay(AbstractProcess):  # type: ignore[misc]
@@ -54,68 +55,81 @@ class Gain(AbstractProcess):  # type: ignore[misc]
         self.gains = Var(shape=gains.shape, init=gains)
 
 
+class Feed(AbstractProcess):  # type: ignore[misc]
+    """Sends the frames of a run from the host, one image after the other, and zeros after the last.
+
+    Port ``s_out`` has the shape of the input, Lava's (W, H, C), and carries int32.
+
+    Args:
+        exchange: where the frames are.
+        schedule: timing of the network.
+        name: name of the Process.
+    """
+
+    def __init__(self, *, exchange: Exchange, schedule: Schedule, name: str) -> None:
+        super().__init__(exchange=exchange, schedule=schedule, name=name)
+        self.s_out = OutPort(shape=exchange.program.input.shape[::-1])
+
+
+class Collect(AbstractProcess):  # type: ignore[misc]
+    """Hands the currents of a readout to the host, those of the images of a run.
+
+    Port ``a_in`` has the shape of the readout, Lava's (W, H, C), and sums int32 currents.
+
+    Args:
+        readout: name of the readout.
+        exchange: where the currents go.
+        schedule: timing of the network.
+        name: name of the Process.
+    """
+
+    def __init__(self, *, readout: str, exchange: Exchange, schedule: Schedule, name: str) -> None:
+        super().__init__(readout=readout, exchange=exchange, schedule=schedule, name=name)
+        self.a_in = InPort(shape=exchange.program.nodes[readout].shape[::-1])
+
+
 class Tap(AbstractProcess):  # type: ignore[misc]
     """Instrumentation for the CPU: counts the events of nodes in their own windows, and records messages if asked to.
 
     It only listens and changes nothing in the network. One Tap watches many nodes because each Process costs time at
-    every step.
-
-    Ports ``a_in_0``, ``a_in_1``, ... receive int32 messages in the order of ``plan.points``.
-    Vars, the first two set before a run: ``window`` int64 [1], steps to count; ``recording`` int64 [1], 1 to keep
-    messages; ``totals`` int64 [plan.totals_shape], complete when a run ends; ``recorded`` int64 [plan.words_shape],
-    messages packed as in ``packing.pack``, meaningful in the steps of the window if they were kept.
+    every step. Ports ``a_in_0``, ``a_in_1``, ... receive int32 messages in the order of ``plan``.
 
     Args:
         plan: the nodes.
-        period: R, steps of a run.
+        exchange: where totals, complete when a run ends, and messages go.
+        schedule: timing of the network.
         name: name of the Process.
     """
 
-    def __init__(self, *, plan: TapPlan, period: int, name: str) -> None:
-        super().__init__(plan=plan, period=period, name=name)
+    def __init__(self, *, plan: TapPlan, exchange: Exchange, schedule: Schedule, name: str) -> None:
+        super().__init__(plan=plan, exchange=exchange, schedule=schedule, name=name)
         # Lava wants every port that the model declares; what is left over stays unconnected.
         for index in range(POINTS_MAX):
-            shape = plan.points[index].shape if index < len(plan.points) else (1,)
+            shape = plan[index].shape if index < len(plan) else (1,)
             setattr(self, f"a_in_{index}", InPort(shape=shape))
-        self.window = Var(shape=(1,), init=0)
-        self.recording = Var(shape=(1,), init=0)
-        self.totals = Var(shape=plan.totals_shape, init=0)
-        self.recorded = Var(shape=plan.words_shape, init=0)
 
 
 class Network(AbstractProcess):  # type: ignore[misc]
-    """A whole Program that runs N images back to back, as often as wanted.
+    """A whole Program that evaluates up to N images per run, as often as wanted.
 
-    Host and network meet in Vars, all set and read between runs of ``schedule.period`` steps:
-
-    * ``frames`` int32 [W, H, C, R]: one column per step (``Schedule.columns``),
-    * ``bias_<i>`` int16 [W, H, C]: bias mantissas of the i-th population, only if it is conditioned,
-    * ``readout_<i>`` int32 [W, H, C, R]: currents of the i-th population, a readout (``Schedule.images_of``),
-    * ``window_<j>``, ``recording_<j>``, ``totals_<j>``, ``recorded_<j>``: those of the j-th :class:`Tap`, for
-      ``plans[j]``.
+    A run is ``RunSteps(schedule.period)``. Host and network meet in ``exchange``, between runs only: there are no Vars,
+    because Lava passes them one scalar at a time. Two process models obey this contract, ``fused.FusedModel`` and
+    ``models.UnrolledModel``; the run configuration chooses one.
 
     Args:
         program: a valid Program.
-        images: N, images per run.
-        synapses: ``"sparse"`` or ``"conv"``, the form of the synapse processes (never changes a result).
+        images: N, the most images of a run.
+        schedule: timing of the process model that will be chosen.
+        synapses: form of the synapse processes of the unrolled model (never changes a result).
         name: name of the Process.
     """
 
-    def __init__(self, *, program: Program, images: int, synapses: str, name: str = "network") -> None:
-        super().__init__(program=program, images=images, synapses=synapses, name=name)
+    def __init__(
+        self, *, program: Program, images: int, schedule: Schedule, synapses: str = "", name: str = "network"
+    ) -> None:
+        exchange = Exchange.of(program, images)
+        super().__init__(program=program, exchange=exchange, schedule=schedule, name=name)
         self.program = program
+        self.exchange = exchange
+        self.schedule = schedule
         self.synapses = synapses
-        self.schedule = Schedule.of(program, images)
-        self.plans = tap_plans(program, self.schedule.window)
-        self.frames = Var(shape=(*program.input.shape[::-1], self.schedule.period), init=0)
-        for index, population in enumerate(program.populations):
-            shape = population.shape[::-1]
-            if isinstance(population, Readout):
-                setattr(self, f"readout_{index}", Var(shape=(*shape, self.schedule.period), init=0))
-            elif population.name in program.conditioning.tables:
-                setattr(self, f"bias_{index}", Var(shape=shape, init=0))
-        for index, plan in enumerate(self.plans):
-            setattr(self, f"window_{index}", Var(shape=(1,), init=0))
-            setattr(self, f"recording_{index}", Var(shape=(1,), init=0))
-            setattr(self, f"totals_{index}", Var(shape=plan.totals_shape, init=0))
-            setattr(self, f"recorded_{index}", Var(shape=plan.words_shape, init=0))
