@@ -84,8 +84,8 @@ def against_lava(network: Network, settings: Settings) -> dict[str, Any]:
     frames = program.input.quantize(images_of(program, batch))
     with ExitStack() as stack:
         targets: dict[str, Target] = {"simulator": stack.enter_context(Simulator(program, batch=batch))}
-        for name, model in (("fused", "fused"), ("unrolled", "unrolled")):
-            built = LavaTarget(program, images=batch, model=model, synapses="conv", timeout=LAVA_TIMEOUT)
+        for name, synapses in (("fused", None), ("unrolled", "conv")):
+            built = LavaTarget(program, images=batch, model=name, synapses=synapses, timeout=LAVA_TIMEOUT)
             targets[name] = stack.enter_context(built)
         found = {name: target.evaluate(frames, STEP) for name, target in targets.items()}
         runs = {name: partial(target.evaluate, frames, STEP) for name, target in targets.items()}
@@ -100,7 +100,7 @@ def against_lava(network: Network, settings: Settings) -> dict[str, Any]:
     }
     return {
         **_common(program, batch),
-        "lava_timesteps": Schedule.of(program, batch).period,
+        "lava_timesteps": Schedule.unrolled(program, batch).period,
         "seconds": timings.summary(),
         "ratios": {
             "unrolled / simulator": timings.ratio("unrolled", "simulator"),
