@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,20 +77,45 @@ def record_spikes(
         layer -> int32 [N, T, C, H, W], and the output float64 [N, C, H, W].
     """
     spikes: dict[str, npt.NDArray[np.int32]] = {}
+
+    def keep(name: str, timesteps: int, sent: Tensor) -> None:
+        spikes[name] = sent.unflatten(0, (timesteps, -1)).transpose(0, 1).to(torch.int32).numpy()
+
+    output = _observed(model, data, keep)
+    return spikes, output.double().numpy()
+
+
+def firing_rates(model: nn.Module, data: Calibration) -> Mapping[str, float]:
+    """Mean spikes per neuron and timestep of every neuron layer; unlike the spikes, they take no memory.
+
+    Args:
+        model: as of :func:`record_spikes`.
+        data: calibration data.
+    """
+    rates: dict[str, float] = {}
+
+    def keep(name: str, _timesteps: int, sent: Tensor) -> None:
+        rates[name] = float(sent.sum(dtype=torch.float64)) / sent.numel()
+
+    _observed(model, data, keep)
+    return rates
+
+
+def _observed(model: nn.Module, data: Calibration, keep: Callable[[str, int, Tensor], None]) -> Tensor:
+    """The output of ``model``; ``keep`` gets the name of every neuron layer, T, and its spikes (T * N, C, H, W)."""
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, SpikingNeuron | HardResetNeuron):
 
-            def keep(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
-                by_time = output.unflatten(0, (layer.timesteps, -1)).transpose(0, 1)
-                spikes[name] = by_time.to(torch.int32).numpy()
+            def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+                keep(name, layer.timesteps, output)
 
-            handles.append(module.register_forward_hook(keep))
+            handles.append(module.register_forward_hook(hook))
     try:
         with torch.no_grad():
             arguments = (torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
-            output = model(*arguments[: len(inspect.signature(model.forward).parameters)])
+            output: Tensor = model(*arguments[: len(inspect.signature(model.forward).parameters)])
     finally:
         for handle in handles:
             handle.remove()
-    return spikes, output.double().numpy()
+    return output

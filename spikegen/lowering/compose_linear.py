@@ -315,7 +315,7 @@ class _Composer:
             raise LoweringError("the model has no readout; end it with one, such as MembraneReadout")
         for population in reversed(network.populations):
             if population.name in needed:
-                needed.update(p.source for p in network.projections if p.target == population.name)
+                needed.update(p.source for p in network.incoming.get(population.name, ()))
         return replace(
             network,
             populations=tuple(p for p in network.populations if p.name in needed),

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering.calibrate import Calibration, record_spikes, within_budget
+from spikegen.lowering.calibrate import Calibration, firing_rates, within_budget
 from spikegen.lowering.compose_linear import compose_linear
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
 from spikegen.lowering.graph import LayerGraph, Shape
@@ -59,11 +59,11 @@ def lower(
     traced = trace(model, shape, timesteps, steps)
     stage("fold BatchNorm")
     folded: LayerGraph = fold_batchnorm(traced)
+    del traced  # its weights are as large as those of the model
     stage("calibrate")
     inputs = len(data.steps)
     data = within_budget(data, folded.macs() * timesteps)
-    spikes, _ = record_spikes(model, data)
-    rates = {layer: float(sent.mean()) for layer, sent in spikes.items()}
+    rates = firing_rates(model, data)
     stage("compose linear paths")
     form = input_format or InputFormat()
     port = form.port(shape)

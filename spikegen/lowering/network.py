@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -63,13 +64,21 @@ class FloatNetwork:
     populations: tuple[FloatPopulation, ...]
     projections: tuple[FloatProjection, ...]
 
+    @cached_property
+    def incoming(self) -> Mapping[str, Sequence[FloatProjection]]:
+        """Population -> the projections into it, in their order; a clock is no key."""
+        found: dict[str, list[FloatProjection]] = {}
+        for projection in self.projections:
+            found.setdefault(projection.target, []).append(projection)
+        return found
+
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of every node."""
         return {"input": self.input_shape, **{p.name: p.shape for p in self.populations}}
 
     def clocks(self) -> frozenset[str]:
         """Populations that nothing leads into (:mod:`~spikegen.lowering.clock`); their unit of current is 1."""
-        return frozenset(p.name for p in self.populations) - {p.target for p in self.projections}
+        return frozenset(p.name for p in self.populations) - self.incoming.keys()
 
     def operations(self, rates: Mapping[str, float]) -> float:
         """Estimated synaptic operations of one evaluation, plus one update per relay neuron and timestep.

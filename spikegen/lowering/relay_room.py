@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from spikegen.lowering.currents import is_uniform, weight_of
-from spikegen.lowering.kernels import dense_weight
 from spikegen.lowering.network import FloatNetwork
 from spikegen.program import Input
 
@@ -25,20 +24,20 @@ def relay_floor(network: FloatNetwork, port: Input) -> float:
     One value for all relays, since a relay that reads another one cannot be coarser than it.
     """
     reach = {"input": np.maximum(-port.low, port.high) * port.scale}
-    weighted = {p.source for p in network.projections if not is_uniform(p)}
+    relays = {p.name for p in network.populations if p.is_relay}
+    weighted = {p.source for p in network.projections if p.source in relays and not is_uniform(p)}
     largest = coarse = 0.0
     for population in network.populations:
         reach[population.name] = np.ones(population.shape[0])
         if not population.is_relay:
             continue
         total = np.zeros(population.shape[0])
-        for projection in network.projections:
-            if projection.target == population.name:
-                kernel = projection.kernel
-                weight = np.abs(dense_weight(weight_of(kernel), kernel.groups)).sum(axis=(2, 3))
-                if kernel.gains is not None:
-                    weight = weight * np.abs(kernel.gains).max()
-                total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
+        for projection in network.incoming[population.name]:
+            kernel = projection.kernel
+            weight = kernel.magnitudes
+            if kernel.gains is not None:
+                weight = weight * np.abs(kernel.gains).max()
+            total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
         reach[population.name] = total
         largest = max(largest, float(total.max()))
         if population.name in weighted:

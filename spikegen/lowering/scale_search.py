@@ -128,7 +128,7 @@ class ScaleSearch:
         payload_bits: int = PAYLOAD_BITS,
     ) -> None:
         self.network, self.population = network, population
-        self.incoming = [p for p in network.projections if p.target == population.name]
+        self.incoming = network.incoming[population.name]
         self.weights = [weight_of(p.kernel) for p in self.incoming]
         self.signed = [bool((weight < 0).any()) for weight in self.weights]
         self.intervals, self.relay_floor = intervals, relay_floor
