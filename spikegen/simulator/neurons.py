@@ -1,22 +1,37 @@
-"""The neurons of the torch engine, in float32 that holds every integer exactly."""
+"""The neurons of the torch engine, in float32 that holds every integer exactly.
+
+Only for populations that interval bounds prove never to wrap or clip. Membranes are kept negated: ``n = -v``, and a
+neuron fires where ``n < -threshold``. That is what torch has a fast function for; the compiled form does the same in
+one sweep over the memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spikegen.program import Lif
 from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY, STATE_SHIFT
 
+try:
+    from spikegen.simulator.compiled import integrate, leak
+except ImportError:  # without numba torch's functions do it, several times slower
+    COMPILED = False
+else:
+    COMPILED = True
+
+_PARALLEL = 1 << 18  # messages from which threads pay
+
 
 @dataclass(frozen=True)
 class Neurons:
-    """A Lif population that interval bounds prove never to wrap or clip.
-
-    Membranes are kept negated, because torch has a fast function for the reset then: ``threshold(x, a, 0)`` is x where
-    ``x > a``, else 0. With ``n = -v``, a neuron fires where ``n < -threshold``.
+    """The constants of a Lif population.
 
     Attributes:
         threshold: ``vth << 6``.
@@ -32,33 +47,72 @@ class Neurons:
         """The neurons of ``population``."""
         return Neurons(population.vth << STATE_SHIFT, population.du, population.dv)
 
-    def fire(self, charge: Tensor, bias: Tensor, spikes: Tensor) -> None:
-        """Spikes over all timesteps: :func:`spikegen.program.numerics.lif_step`, integer for integer.
 
-        Args:
-            charge: ``-(a << 6)``, float32 (n, T, H, W, C), or (n, 1, H, W, C) where it is the same at every timestep.
-                Is overwritten.
-            bias: ``-(bias_mant << bias_exp)``, float32 (C,).
-            spikes: bool (n, T, H, W, C), written.
-        """
-        timesteps = spikes.shape[1]
-        limit = float(-self.threshold)
-        steady = charge.shape[1] == 1
-        no_memory = self.du == DECAY_MAX  # nothing of the current is left
-        if no_memory:
-            charge.add_(bias)
-        current = charge[:, 0]
-        membrane = current if no_memory else current + bias
-        torch.lt(membrane, limit, out=spikes[:, 0])
-        for t in range(1, timesteps):
-            a = charge[:, 0 if steady else t]
-            if not no_memory:
-                current = a.add_(_decayed(current, self.du + 1)) if not steady else a + _decayed(current, self.du + 1)
-                a = current + bias
-            # Integers: n > -threshold - 1/2 where the neuron did not fire.
-            kept = torch.threshold(membrane, limit - 0.5, 0.0)
-            membrane = (_decayed(kept, self.dv) if self.dv else kept).add_(a)
-            torch.lt(membrane, limit, out=spikes[:, t])
+Fire = Callable[[Neurons, Tensor, Tensor, Tensor, Tensor], None]
+"""Spikes over all timesteps: :func:`spikegen.program.numerics.lif_step`, integer for integer.
+
+Args:
+    neurons: constants.
+    charge: ``-(a << 6)``, float32 (n, T, H, W, C), or (n, 1, H, W, C) where it is the same at every timestep. May be
+        overwritten.
+    bias: ``-(bias_mant << bias_exp)``, float32 (C,).
+    spikes: uint8 (n, T, H, W, C), written.
+    events: int32 (H, W, C), to which the spikes of each neuron are added.
+"""
+
+
+def fire_by_torch(neurons: Neurons, charge: Tensor, bias: Tensor, spikes: Tensor, events: Tensor) -> None:
+    """On any device; see :data:`Fire`."""
+    limit = float(-neurons.threshold)
+    fired = spikes.view(torch.bool)
+    current = charge[:, 0]
+    membrane = current + bias
+    torch.lt(membrane, limit, out=fired[:, 0])
+    for t in range(1, spikes.shape[1]):
+        a = charge[:, 0 if charge.shape[1] == 1 else t]
+        current = a if neurons.du == DECAY_MAX else a + _decayed(current, neurons.du + 1)
+        # Integers: n > -threshold - 1/2 where the neuron did not fire; threshold(x, a, 0) is x where x > a, else 0.
+        kept = torch.threshold(membrane, limit - 0.5, 0.0)
+        membrane = (_decayed(kept, neurons.dv) if neurons.dv else kept).add_(current).add_(bias)
+        torch.lt(membrane, limit, out=fired[:, t])
+    events += spikes.flatten(0, 1).sum(dim=0, dtype=torch.int32)
+
+
+class CompiledFire:
+    """On the CPU, in machine code that numba makes; see :data:`Fire`.
+
+    Args:
+        threads: how many threads share the neurons of a large population.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __call__(self, neurons: Neurons, charge: Tensor, bias: Tensor, spikes: Tensor, events: Tensor) -> None:
+        """See :data:`Fire`."""
+        count = events.numel()
+        limit = np.float32(-neurons.threshold)
+        rows = bias.expand(*events.shape).contiguous().view(count)
+        arrays = (charge.flatten(2), rows, spikes.flatten(2), events.view(count))
+        function: Any
+        constants: tuple[Any, ...]
+        if (neurons.du, neurons.dv) == (DECAY_MAX, 0):
+            function, constants = integrate, (limit,)
+        else:
+            kept = ((DECAY_UNITY - amount) / DECAY_UNITY for amount in (neurons.du + 1, neurons.dv))
+            function, constants = leak, (limit, *kept)
+        views = [array.numpy() for array in arrays]
+        if self._pool is None or spikes.numel() < _PARALLEL:
+            function(*views, *constants, 0, count)
+            return
+        share = -(-count // self._threads)
+        jobs = [
+            self._pool.submit(function, *views, *constants, first, min(first + share, count))
+            for first in range(0, count, share)
+        ]
+        for job in jobs:
+            job.result()
 
 
 def _decayed(state: Tensor, amount: int) -> Tensor:

@@ -16,7 +16,7 @@ from spikegen.program.ir import Node, Population
 from spikegen.program.numerics import STATE_SHIFT
 from spikegen.simulator.engine import Messages, Pass
 from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel, Shape2d, is_copy
-from spikegen.simulator.neurons import Neurons
+from spikegen.simulator.neurons import COMPILED, CompiledFire, Fire, Neurons, fire_by_torch
 from spikegen.simulator.numpy_engine import population_messages
 from spikegen.simulator.selection import Choice, Selection
 
@@ -52,13 +52,16 @@ class TorchEngine:
         program: a valid Program.
         device: a torch device.
         kernels: keys of :data:`spikegen.simulator.kernels.KERNELS` to choose among.
+        compiled: compute neurons in compiled code where that is possible.
 
     Raises:
         ConfigError: an unknown kernel or a device that is not there.
         BackendError: no kernel is exact for a projection.
     """
 
-    def __init__(self, program: Program, device: str = "cpu", kernels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, program: Program, device: str = "cpu", kernels: Sequence[str] = (), *, compiled: bool = COMPILED
+    ) -> None:
         self.program = program
         self.device = _device(device)
         unknown = [name for name in kernels if name not in KERNELS]
@@ -68,6 +71,9 @@ class TorchEngine:
         names = kernels or (("int8", "float32") if self.device.type == "cpu" else ("matmul",))
         self._selection = Selection(names, self.device)
         self._risky = frozenset(line.split(": ")[0] for line in overflow_risks(program))
+        self._fire: Fire = fire_by_torch
+        if compiled and self.device.type == "cpu":
+            self._fire = CompiledFire(torch.get_num_threads())
         self._last = _last_uses(program)
         self.choices: dict[str, Choice] = {}  # projection -> its kernel
         self._feeds = {p.name: self._prepare(p) for p in program.populations}
@@ -114,17 +120,15 @@ class TorchEngine:
             found = torch.from_numpy(np.ascontiguousarray(made)).to(self.device)
             found = found if isinstance(population, Readout) else found.to(dtype)
             return found, self._events(found)
-        timesteps = self.program.timesteps
-        fired = torch.zeros((height, width, channels), device=self.device)
         if isinstance(population, Lif):
+            fired = torch.zeros((height, width, channels), dtype=torch.int32, device=self.device)
             bias = -self._tensor((self.program.bias_mant(population, step) << population.bias_exp).astype(np.float32))
-            neurons = Neurons.of(population)
-            spikes = torch.empty((images, timesteps, height, width, channels), dtype=torch.bool, device=self.device)
+            shape = (images, self.program.timesteps, height, width, channels)
+            spikes = torch.empty(shape, dtype=torch.uint8, device=self.device)
             for chunk in self._chunks(population, images):
                 charge = self._current(population, feeds, live, chunk)
-                neurons.fire(charge, bias, spikes[chunk])
-                fired += spikes[chunk].view(torch.uint8).flatten(0, 1).float().sum(dim=0)
-            return spikes.view(torch.uint8), fired
+                self._fire(Neurons.of(population), charge, bias, spikes[chunk], fired)
+            return spikes, fired
         parts = [self._current(population, feeds, live, chunk) for chunk in self._chunks(population, images)]
         found = torch.cat(parts) if len(parts) > 1 else parts[0]
         return found, self._events(found)
@@ -173,7 +177,8 @@ class TorchEngine:
     def _events(self, messages: Tensor) -> Tensor:
         """Nonzero messages of each neuron, (H, W, C)."""
         repeats = self.program.timesteps // messages.shape[1]
-        return (messages != 0).flatten(0, 1).sum(dim=0) * repeats
+        nonzero = messages.flatten(0, 1).ne(0)
+        return nonzero.float().sum(dim=0).to(torch.int64) * repeats  # float32 adds up faster, and counts to 2^24
 
     def _to_numpy(self, messages: Tensor) -> Messages:
         """int32 [n, T, C, H, W]."""
