@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -44,12 +43,6 @@ class Kernel:
         size = None if self.weight is None else self.weight.shape
         gains = None if self.gains is None else tuple(self.gains)
         return (size, self.stride, self.padding, self.dilation, self.groups, self.shuffle, self.upsample, gains)
-
-    @cached_property
-    def magnitudes(self) -> FloatArray:
-        """Sums of ``|weight|`` over the taps, gains left out: float64 [out * shuffle^2, in]."""
-        sums: FloatArray = np.abs(dense_weight(self.weight, self.groups)).sum(axis=(2, 3))
-        return sums
 
 
 def after_identity(kernel: Kernel, conv: ConvOp, weight: FloatArray, groups: int) -> Kernel | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spikegen.lowering.currents import is_uniform, weight_of
+from spikegen.lowering.kernels import dense_weight
 from spikegen.lowering.network import FloatNetwork
 from spikegen.program import Input
 
@@ -34,7 +35,7 @@ def relay_floor(network: FloatNetwork, port: Input) -> float:
         total = np.zeros(population.shape[0])
         for projection in network.incoming[population.name]:
             kernel = projection.kernel
-            weight = kernel.magnitudes
+            weight = np.abs(dense_weight(kernel.weight, kernel.groups)).sum(axis=(2, 3))
             if kernel.gains is not None:
                 weight = weight * np.abs(kernel.gains).max()
             total = total + (weight @ reach[projection.source]).reshape(-1, kernel.shuffle**2).max(axis=1)
