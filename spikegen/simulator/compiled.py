@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float32]
 _BLOCK = 1024  # neurons whose state is kept at a time
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def integrate(
     charge: Floats,
     bias: Floats,
@@ -55,7 +55,7 @@ def integrate(
             events[start + j] += fired[j]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def leak(
     charge: Floats,
     bias: Floats,

@@ -10,62 +10,48 @@ All of them take messages (n, C, H, W) that lie in memory as (n, H, W, C), and r
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikegen.program.ir import Conv, Dense, Projection
-
 _ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]
 
 EXACT_FLOAT32 = 1 << 24  # every integer up to it is a float32
 
 
-class Shape2d:
-    """A projection as a convolution on memory of the form (n, H, W, C).
-
-    A :class:`~spikegen.program.Dense` is one of 1x1 on one pixel that has all neurons of its source as channels. The
-    output channels of a sub-pixel shuffle are put in the order (vertical, horizontal, channel), so that shuffling moves
-    whole rows of channels.
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """What a kernel computes.
 
     Attributes:
+        name: of the projection.
         weight: int8 (O, I / groups, kh, kw).
         size: (C, H, W) of the messages.
-        shuffle: r.
+        stride, padding, dilation, groups: as in torch.
     """
 
-    def __init__(self, projection: Projection, source: tuple[int, int, int], target: tuple[int, int, int]) -> None:
-        weight = torch.from_numpy(projection.weight.copy())
-        self.name = projection.name
-        if isinstance(projection, Conv):
-            r = self.shuffle = projection.shuffle
-            self.weight = weight.unflatten(0, (-1, r, r)).permute(1, 2, 0, 3, 4, 5).flatten(0, 2).contiguous()
-            self.stride, self.padding, self.dilation = projection.stride, projection.padding, projection.dilation
-            self.groups, self.size, self.target = projection.groups, source, target
-            return
-        self.shuffle, self.groups = 1, 1
-        self.stride, self.padding, self.dilation = (1, 1), (0, 0), (1, 1)
-        rows, columns = (
-            torch.arange(weight.shape[i]).view(s).permute(1, 2, 0).flatten() for i, s in ((0, target), (1, source))
-        )
-        self.weight = weight[rows][:, columns][:, :, None, None].contiguous()
-        self.size, self.target = (weight.shape[1], 1, 1), target
+    name: str
+    weight: Tensor
+    size: tuple[int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Everything that decides how fast a kernel is; a sub-pixel shuffle and the weights do not."""
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        return (tuple(self.weight.shape), self.size, *geometry)
+        """Everything that decides how fast a kernel is; the weights do not."""
+        return (tuple(self.weight.shape), self.size, self.stride, self.padding, self.dilation, self.groups)
 
     @property
     def outputs(self) -> tuple[int, int, int]:
-        """Shape of the currents before the shuffle: (O, H', W')."""
-        r = self.shuffle
-        if self.size[1:] == (1, 1) and self.target[1:] != (1, 1) and r == 1:  # Dense
-            return (len(self.weight), 1, 1)
-        return (len(self.weight), self.target[1] // r, self.target[2] // r)
+        """Shape of the currents: (O, H', W')."""
+        geometry = zip(self.size[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((s + 2 * pad - d * (k - 1) - 1) // stride + 1 for s, k, stride, pad, d in geometry)
+        return len(self.weight), height, width
 
     @property
     def macs(self) -> int:
@@ -92,13 +78,13 @@ class Int8Kernel:
     Spikes are 0 or 1, so that even where oneDNN adds pairs of products in 16 bits (no VNNI) nothing saturates.
     """
 
-    def __init__(self, shape: Shape2d, factor: float) -> None:
-        self._geometry = (list(shape.stride), list(shape.padding), list(shape.dilation), shape.groups)
-        count = len(shape.weight)
+    def __init__(self, conv: Convolution, factor: float) -> None:
+        self._geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        count = len(conv.weight)
         self._scale, self._zero = torch.full((count,), factor), torch.zeros(count, dtype=torch.int32)
         stride, padding, dilation, groups = self._geometry
         self._weight = _ONEDNN.qconv_prepack(
-            shape.weight, self._scale, 1.0, 0, stride, padding, dilation, groups, [1, *shape.size]
+            conv.weight, self._scale, 1.0, 0, stride, padding, dilation, groups, [1, *conv.size]
         )
         self._conv = _ONEDNN.qconv2d_pointwise.default
         self._add = _ONEDNN.qconv2d_pointwise.binary
@@ -117,9 +103,9 @@ class Int8Kernel:
 class FloatKernel:
     """torch's convolution in float32."""
 
-    def __init__(self, shape: Shape2d, factor: float) -> None:
-        self._weight = (shape.weight.float() * factor).contiguous(memory_format=torch.channels_last)
-        self._geometry = (None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    def __init__(self, conv: Convolution, factor: float) -> None:
+        self._weight = (conv.weight.float() * factor).contiguous(memory_format=torch.channels_last)
+        self._geometry = (None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def __call__(self, messages: Tensor, into: Tensor | None = None) -> Tensor:
         """See :class:`Kernel`."""
@@ -130,11 +116,11 @@ class FloatKernel:
 class MatmulKernel:
     """Columns and a matrix product in float32: for devices whose convolutions may use transforms that round."""
 
-    def __init__(self, shape: Shape2d, factor: float) -> None:
-        self._groups, self._outputs = shape.groups, shape.outputs
-        self._weight = (shape.weight.float() * factor).view(shape.groups, len(shape.weight) // shape.groups, -1)
-        self._kernel = tuple(shape.weight.shape[2:])
-        self._geometry = (shape.dilation, shape.padding, shape.stride)
+    def __init__(self, conv: Convolution, factor: float) -> None:
+        self._groups, self._outputs = conv.groups, conv.outputs
+        self._weight = (conv.weight.float() * factor).view(conv.groups, len(conv.weight) // conv.groups, -1)
+        self._kernel = tuple(conv.weight.shape[2:])
+        self._geometry = (conv.dilation, conv.padding, conv.stride)
 
     def __call__(self, messages: Tensor, into: Tensor | None = None) -> Tensor:
         """See :class:`Kernel`."""
@@ -148,26 +134,17 @@ class MatmulKernel:
 class CopyKernel:
     """Every channel to the same channel with the same weight: a product per message."""
 
-    def __init__(self, shape: Shape2d, factor: float) -> None:
-        self._factor = float(shape.weight.flatten()[0]) * factor
+    def __init__(self, conv: Convolution, factor: float) -> None:
+        self._factor = float(conv.weight.flatten()[0]) * factor
 
     def __call__(self, messages: Tensor, into: Tensor | None = None) -> Tensor:
         """See :class:`Kernel`."""
         return messages * self._factor if into is None else into.add_(messages, alpha=self._factor)
 
 
-KERNELS: dict[str, Callable[[Shape2d, float], Kernel]] = {
+KERNELS: dict[str, Callable[[Convolution, float], Kernel]] = {
     "int8": Int8Kernel,
     "float32": FloatKernel,
     "matmul": MatmulKernel,
     "copy": CopyKernel,
 }
-
-
-def is_copy(projection: Projection) -> bool:
-    """Whether every channel goes to the same channel with the same weight: a relayed stream."""
-    if isinstance(projection, Dense):
-        return False
-    plain = (projection.stride, projection.padding, projection.shuffle) == ((1, 1), (0, 0), 1)
-    depthwise = projection.weight.shape == (projection.groups, 1, 1, 1)
-    return plain and depthwise and bool((projection.weight == projection.weight.flat[0]).all())

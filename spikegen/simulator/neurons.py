@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,16 +103,13 @@ class CompiledFire:
         else:
             kept = ((DECAY_UNITY - amount) / DECAY_UNITY for amount in (neurons.du + 1, neurons.dv))
             function, constants = leak, (limit, *kept)
-        views = [array.numpy() for array in arrays]
+        sweep = partial(function, *(array.numpy() for array in arrays), *constants)
         if self._pool is None or spikes.numel() < _PARALLEL:
-            function(*views, *constants, 0, count)
+            sweep(0, count)
             return
         share = -(-count // self._threads)
-        jobs = [
-            self._pool.submit(function, *views, *constants, first, min(first + share, count))
-            for first in range(0, count, share)
-        ]
-        for job in jobs:
+        starts = range(0, count, share)
+        for job in [self._pool.submit(sweep, first, min(first + share, count)) for first in starts]:
             job.result()
 
 

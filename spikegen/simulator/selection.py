@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikegen.errors import BackendError
-from spikegen.simulator.kernels import KERNELS, Kernel, Shape2d
+from spikegen.simulator.kernels import KERNELS, Convolution, Kernel
 
 _REPEATS = 2  # timed runs, after one that warms up
 _PROBE_MACS = 1 << 26  # of the exactness test
@@ -47,11 +47,11 @@ class Selection:
         self._names, self._device = names, device
         self._choices: dict[tuple[Any, ...], Choice] = {}
 
-    def choose(self, shape: Shape2d, frames: int, *, spikes: bool, reach: int) -> Choice:
-        """The kernel for ``shape``.
+    def choose(self, conv: Convolution, frames: int, *, spikes: bool, reach: int) -> Choice:
+        """The kernel for ``conv``.
 
         Args:
-            shape: the projection.
+            conv: what is computed.
             frames: messages (n) of a typical call.
             spikes: whether the messages are spikes.
             reach: largest magnitude of its messages.
@@ -59,40 +59,40 @@ class Selection:
         Raises:
             BackendError: no kernel is exact here.
         """
-        key = (*shape.key, spikes)
+        key = (*conv.key, spikes)
         if key not in self._choices:
-            self._choices[key] = self._choose(shape, frames, spikes, reach)
+            self._choices[key] = self._choose(conv, frames, spikes, reach)
         return self._choices[key]
 
-    def _choose(self, shape: Shape2d, frames: int, spikes: bool, reach: int) -> Choice:
+    def _choose(self, conv: Convolution, frames: int, spikes: bool, reach: int) -> Choice:
         exact = [
-            name for name in self._names if (spikes or name != "int8") and is_exact(name, shape, reach, self._device)
+            name for name in self._names if (spikes or name != "int8") and is_exact(name, conv, reach, self._device)
         ]
         if not exact:
             raise BackendError(
-                f"{shape.name}: none of the kernels {', '.join(self._names)} is exact on {self._device}; "
+                f"{conv.name}: none of the kernels {', '.join(self._names)} is exact on {self._device}; "
                 "use engine='numpy'"
             )
         if len(exact) == 1:
-            return Choice(exact[0], {}, frames, shape.macs)
-        messages = _messages(shape, frames, reach, spikes).to(self._device)
-        seconds = {name: _time(KERNELS[name](shape, 1.0), messages, self._device) for name in exact}
-        return Choice(min(seconds, key=seconds.__getitem__), seconds, frames, shape.macs)
+            return Choice(exact[0], {}, frames, conv.macs)
+        messages = _messages(conv, frames, reach, spikes).to(self._device)
+        seconds = {name: _time(KERNELS[name](conv, 1.0), messages, self._device) for name in exact}
+        return Choice(min(seconds, key=seconds.__getitem__), seconds, frames, conv.macs)
 
 
-def is_exact(name: str, shape: Shape2d, reach: int, device: torch.device) -> bool:
+def is_exact(name: str, conv: Convolution, reach: int, device: torch.device) -> bool:
     """Whether the kernel exists here and computes integers exactly, by itself and added to others.
 
     The bound on the sums is the caller's. This finds what no bound shows: a convolution by a transform, or products in
     fewer bits than float32 has, as libraries use them by default on some devices.
     """
-    frames = max(1, min(2, _PROBE_MACS // shape.macs))
-    messages = _messages(shape, frames, reach, spikes=name == "int8")
+    frames = max(1, min(2, _PROBE_MACS // conv.macs))
+    messages = _messages(conv, frames, reach, spikes=name == "int8")
     expected = functional.conv2d(
-        messages.double(), shape.weight.double(), None, shape.stride, shape.padding, shape.dilation, shape.groups
+        messages.double(), conv.weight.double(), None, conv.stride, conv.padding, conv.dilation, conv.groups
     )
     try:
-        kernel = KERNELS[name](shape, -2.0)
+        kernel = KERNELS[name](conv, -2.0)
         found = kernel(messages.to(device))
         again = kernel(messages.to(device), found.clone(memory_format=torch.preserve_format))
     except (RuntimeError, AttributeError, TypeError):  # torch without this operation, or with another signature
@@ -100,9 +100,9 @@ def is_exact(name: str, shape: Shape2d, reach: int, device: torch.device) -> boo
     return torch.equal(found.double().cpu(), -2.0 * expected) and torch.equal(again.double().cpu(), -4.0 * expected)
 
 
-def _messages(shape: Shape2d, frames: int, reach: int, spikes: bool) -> Tensor:
+def _messages(conv: Convolution, frames: int, reach: int, spikes: bool) -> Tensor:
     """Random messages of one magnitude (n, C, H, W), in memory (n, H, W, C)."""
-    channels, height, width = shape.size
+    channels, height, width = conv.size
     generator = torch.Generator().manual_seed(0)
     if spikes:
         drawn = torch.randint(0, 2, (frames, height, width, channels), dtype=torch.uint8, generator=generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,33 +11,25 @@ import torch
 from torch import Tensor
 
 from spikegen.errors import ConfigError
-from spikegen.program import Input, Lif, Program, Projection, Readout, Relay, overflow_risks
+from spikegen.program import Conv, Input, Lif, Program, Projection, Readout, Relay, overflow_risks
 from spikegen.program.ir import Node, Population
 from spikegen.program.numerics import STATE_SHIFT
 from spikegen.simulator.engine import Messages, Pass
-from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel, Shape2d, is_copy
+from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel
 from spikegen.simulator.neurons import COMPILED, CompiledFire, Fire, Neurons, fire_by_torch
 from spikegen.simulator.numpy_engine import population_messages
+from spikegen.simulator.parts import Part, is_copy, parts
 from spikegen.simulator.selection import Choice, Selection
 
 _TYPICAL_IMAGES = 16  # of a call when kernels are measured
 _CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # of currents at a time: what a last-level cache keeps
 
 
-@dataclass(frozen=True)
-class _Feed:
-    """One projection into a population.
-
-    Attributes:
-        projection: it.
-        shape: as a convolution.
-        kernel: what computes it, in the units of the population.
-        gains: (T,) in the units of the population, or None.
-    """
+class _Feed(NamedTuple):
+    """One projection into a population: its parts with their kernels, and its gains (T, 1, 1, 1) or None."""
 
     projection: Projection
-    shape: Shape2d
-    kernel: Kernel
+    parts: Sequence[tuple[Part, Kernel]]
     gains: Tensor | None
 
 
@@ -75,7 +67,7 @@ class TorchEngine:
         if compiled and self.device.type == "cpu":
             self._fire = CompiledFire(torch.get_num_threads())
         self._last = _last_uses(program)
-        self.choices: dict[str, Choice] = {}  # projection -> its kernel
+        self.choices: dict[str, tuple[Choice, ...]] = {}  # projection -> the kernels of its parts
         self._feeds = {p.name: self._prepare(p) for p in program.populations}
 
     def run(self, frames: Messages, step: int, record: bool) -> Pass:
@@ -137,33 +129,50 @@ class TorchEngine:
         self, population: Population, feeds: Sequence[_Feed], live: Mapping[str, Tensor], chunk: slice
     ) -> Tensor:
         """Sum of the currents of a few images in the units of the population: float32 (n, T or 1, H, W, C)."""
-        images = chunk.stop - chunk.start
+        channels, height, width = population.shape
         total: Tensor | None = None
         for feed in feeds:
             sent = live[feed.projection.source][chunk]
-            timesteps = sent.shape[1]
-            messages = sent.reshape(images * timesteps, *feed.shape.size[1:], feed.shape.size[0]).permute(0, 3, 1, 2)
-            plain = feed.gains is None and feed.shape.shuffle == 1
-            if plain and total is not None and total.shape[1] == timesteps:
-                into = total.view(images * timesteps, *_outputs_last(feed)).permute(0, 3, 1, 2)
-                feed.kernel(messages, into)
+            shape = (*sent.shape[:2], height, width, channels)
+            if feed.gains is None and total is not None and total.shape == shape:
+                self._deliver(population, feed, sent, total)
                 continue
-            found = feed.kernel(messages).permute(0, 2, 3, 1)
-            r = feed.shape.shuffle
-            if r > 1:
-                found = found.unflatten(3, (r, r, -1)).permute(0, 1, 3, 2, 4, 5)
-            channels, height, width = population.shape
-            found = found.reshape(images, timesteps, height, width, channels)
+            found = self._deliver(population, feed, sent)
             if feed.gains is not None:
-                found = found * feed.gains.view(-1, 1, 1, 1)
-            if total is None or total.shape[1] < found.shape[1]:
-                total, found = found, total
-            if found is not None:
+                found = found * feed.gains
+            if total is None:
+                total = found
+            elif total.shape[1] < found.shape[1]:  # what came before is the same at every timestep
+                total = found.add_(total)
+            else:
                 total += found
         if total is None:  # a clock hears nothing
-            channels, height, width = population.shape
-            total = torch.zeros((images, 1, height, width, channels), device=self.device)
+            total = torch.zeros((chunk.stop - chunk.start, 1, height, width, channels), device=self.device)
         return total
+
+    def _deliver(self, population: Population, feed: _Feed, sent: Tensor, into: Tensor | None = None) -> Tensor:
+        """Currents of one projection without its gains, added to ``into`` if there is one."""
+        channels, height, width = population.shape
+        r = feed.projection.shuffle if isinstance(feed.projection, Conv) else 1
+        depth, *size = feed.parts[0][0].convolution.size
+        messages = sent.reshape(-1, *size, depth).permute(0, 3, 1, 2)
+        shape = (*sent.shape[:2], height, width, channels)
+        if r == 1:
+            ((part, kernel),) = feed.parts
+            depth, *size = part.convolution.outputs
+            flat = None if into is None else into.view(-1, *size, depth).permute(0, 3, 1, 2)
+            return kernel(messages, flat).permute(0, 2, 3, 1).reshape(shape)
+        result = torch.empty(shape, device=self.device) if into is None else into
+        pixels = result.view(-1, height // r, r, width // r, r, channels)
+        for part, kernel in feed.parts:
+            (a, b), (y, x) = part.phase, part.corner
+            found = kernel(messages).permute(0, 2, 3, 1)[:, y : y + height // r, x : x + width // r]
+            place = pixels[:, :, a, :, b]
+            if into is None:
+                place.copy_(found)
+            else:
+                place += found
+        return result
 
     def _chunks(self, population: Population, images: int) -> Iterator[slice]:
         size = self._images_at_once(population)
@@ -199,26 +208,26 @@ class TorchEngine:
         if sum(_reach(program, p) << p.exponent for p in into) >> smallest >= EXACT_FLOAT32:
             return None
         unit = -float(1 << STATE_SHIFT) if isinstance(population, Lif) else 1.0
-        return [self._feed(p, population, unit) for p in into]
+        feeds = [self._feed(p, population, unit) for p in into]
+        return feeds if all(feed.parts for feed in feeds) else None
 
     def _feed(self, projection: Projection, population: Population, unit: float) -> _Feed:
         source = self.program.nodes[projection.source]
-        shape = Shape2d(projection, source.shape, population.shape)
         spikes = self.program.message_bits(source.name) == 0
         frames = self.program.timesteps * min(_TYPICAL_IMAGES, self._images_at_once(population))
-        if is_copy(projection):
-            choice = Choice("copy", {}, frames, shape.macs)
-        else:
-            choice = self._selection.choose(shape, frames, spikes=spikes, reach=_largest(source))
-        self.choices[projection.name] = choice
-        kernel = KERNELS[choice.kernel](shape, unit * float(1 << projection.exponent))
+        made = []
+        choices = []
+        for part in parts(projection, source.shape, population.shape):
+            conv = part.convolution
+            if is_copy(projection):
+                choice = Choice("copy", {}, frames, conv.macs)
+            else:
+                choice = self._selection.choose(conv, frames, spikes=spikes, reach=_largest(source))
+            made.append((part, KERNELS[choice.kernel](conv, unit * float(1 << projection.exponent))))
+            choices.append(choice)
+        self.choices[projection.name] = tuple(choices)
         gains = self._tensor(projection.gains.astype(np.float32)) if projection.gains.size else None
-        return _Feed(projection, shape, kernel, gains)
-
-
-def _outputs_last(feed: _Feed) -> tuple[int, int, int]:
-    channels, height, width = feed.shape.outputs
-    return height, width, channels
+        return _Feed(projection, made, None if gains is None else gains[:, None, None, None])
 
 
 def _device(name: str) -> torch.device:
