@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench quality variants paper-size paper-energy clean
+.PHONY: help setup demo test lint format docs bench quality variants paper-size paper-energy soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## export both digits models, sample 16 digits each (the U-Net on Lava processes), report operations and energy
+demo: $(STAMP) ## export both digits models, sample 16 digits each (the U-Net on a Lava process), report operations and energy
 	@mkdir -p demo
 	$(BIN)/spikegen export digits-unet -o demo/digits.h5
 	$(BIN)/spikegen sample demo/digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o demo/digits.png --counts demo/counts.json
@@ -63,6 +63,9 @@ paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion and SDDPM at th
 
 paper-energy: $(STAMP) ## the energy table of SDDPM and SDM by their own formula, and what it leaves out
 	$(BIN)/python benchmarks/paper_energy.py
+
+soak: $(STAMP) ## 10,000 runs of the fused Lava network: no hang, no difference, no growth (minutes)
+	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove what the other targets wrote, except .venv
 	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

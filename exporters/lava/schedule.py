@@ -2,8 +2,8 @@
 
 Lava time starts at 1 and never restarts. In the unrolled network frame step ``k`` (1 .. N T) of a run that starts after
 ``r`` earlier runs is handled by a node of level ``d`` at Lava time ``r R + k + d``, because every synapse process adds
-one step and every Delay its length. The fused network handles timestep ``t`` (1 .. T) of all images at time ``r T + t``.
-A run takes a whole number of windows of T steps, so this phase is the same in every run.
+one step and every Delay its length. The fused network handles timestep ``t`` (1 .. T) of all images at Lava time
+``r T + t``. A run takes a whole number of windows of T steps, so this phase is the same in every run.
 """
 
 from __future__ import annotations

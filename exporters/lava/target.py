@@ -64,9 +64,7 @@ class LavaTarget:
             raise ConfigError(f"timeout is {timeout}, it must be positive")
         self.program = program
         self.images = images
-        self.supervisor = Supervisor(
-            program, images, "" if model == "fused" else synapses or SYNAPSES[0], timeout
-        )
+        self.supervisor = Supervisor(program, images, "" if model == "fused" else synapses or SYNAPSES[0], timeout)
 
     def __enter__(self) -> LavaTarget:
         return self

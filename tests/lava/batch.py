@@ -1,7 +1,7 @@
 """Runs many small Programs on Lava in one process: ``python batch.py FOLDER``, started by ``test_random_programs.py``.
 
-For every ``case-*.npz`` (images of a run, form of the synapses or "" for the fused model, frames, step) beside a ``case-*.h5`` it writes
-``result-*.npz``. One process for all saves the start of an interpreter with Lava for each.
+For every ``case-*.npz`` (images of a run, form of the synapses or "" for the fused model, frames, step) beside a
+``case-*.h5`` it writes ``result-*.npz``. One process for all saves the start of an interpreter with Lava for each.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from spikegen.program import (
     validate,
 )
 
-
 # Every form of a network on Lava -> arguments of LavaTarget.
 FORMS: dict[str, dict[str, Any]] = {
     "fused": {},

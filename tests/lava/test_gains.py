@@ -123,7 +123,7 @@ def test_a_shift_of_any_gains_would_be_seen(target: LavaTarget) -> None:
 
 
 def test_projections_share_gains_and_delays(target: LavaTarget) -> None:
-    if target.program.timesteps == 1 or list(target.supervisor.processes)[0] == "network":  # fused
+    if target.program.timesteps == 1 or next(iter(target.supervisor.processes)) == "network":  # fused
         return
     names = list(target.supervisor.processes)
     assert [name for name in names if name.startswith("gain ")] == [

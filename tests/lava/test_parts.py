@@ -56,10 +56,13 @@ def test_an_exchange_is_shared_with_forks_and_keeps_what_the_run_is_about() -> N
     program = everything(2)
     exchange = Exchange.of(program, 3)
     sent = frames(program, 2)
-    exchange.post(sent, 1, True)
+    exchange.post(sent, 1, record=True)
     child = os.fork()
     if child == 0:  # leave with _exit: the rest of pytest is the parent's
-        seen = np.array_equal(exchange.frames[: exchange.images], sent) and (exchange.step, exchange.record) == (1, True)
+        seen = np.array_equal(exchange.frames[: exchange.images], sent) and (exchange.step, exchange.record) == (
+            1,
+            True,
+        )
         for values in (exchange.messages, exchange.readouts, exchange.totals):
             for index, array in enumerate(values.values()):
                 array[:2] = index + 1
@@ -73,7 +76,7 @@ def test_an_exchange_is_shared_with_forks_and_keeps_what_the_run_is_about() -> N
         for index, (name, array) in enumerate(values.items()):
             np.testing.assert_array_equal(array, np.full((2, 2, *program.nodes[name].shape), index + 1, dtype=np.int32))
     assert list(found.counts.events.values()) == list(range(1, len(found.messages) + 1))
-    exchange.post(sent[:1], 0, False)
+    exchange.post(sent[:1], 0, record=False)
     assert not any(name.startswith("messages") for name in exchange.results())
 
 

@@ -1,0 +1,35 @@
+"""A short soak of the fused network, and that a soak finds what it looks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import soak
+from spikegen.exporters.lava import LavaTarget
+
+pytestmark = pytest.mark.lava
+CONSOLE = Console(quiet=True)
+
+
+def test_fifty_runs_are_equal_and_leave_nothing() -> None:
+    assert soak.soak(50, CONSOLE) == []
+
+
+def test_a_soak_finds_growth_and_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    evaluate = LavaTarget.evaluate
+
+    def leaking(self: LavaTarget, *arguments: Any) -> Any:
+        kept.append((open("/dev/null"), bytearray(1 << 20)))  # noqa: SIM115 - it is left open on purpose
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(LavaTarget, "evaluate", leaking)
+    found = soak.soak(30, CONSOLE)
+    assert [line.split()[0] for line in found] == ["own:", "descriptors:"]
+    for file, _ in kept:
+        file.close()
+    monkeypatch.setattr(LavaTarget, "evaluate", lambda self, frames, step: evaluate(self, frames, (step + 1) % 3))
+    assert soak.soak(30, CONSOLE) == ["run 0 differs from the simulator"]
