@@ -1,135 +1,91 @@
 """Where the time of the simulator goes: convolutions, neurons, rest, and the rate of every layer, in the run itself.
 
-The kernels and the neurons of the simulator are timed by wrapping the methods of their classes; they work one after the
-other in the calling thread, so their seconds add up.
+The kernels and the neurons of a simulator are wrapped with a stopwatch; they work one after the other in the calling
+thread, so their seconds add up.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from spikegen.program import Program
 from spikegen.simulator import Simulator
-from spikegen.simulator.kernels import KERNELS, Shape2d
-from spikegen.simulator.neurons import Neurons
 
 
 @dataclass
-class Layer:
-    """One kernel in use: its geometry, the frames it saw, and its seconds."""
+class Stopwatch:
+    """Seconds of all calls of a function, and the frames that its first argument had.
 
-    name: str
-    kernel: str
-    shape: tuple[int, ...]
-    size: tuple[int, int, int]
-    macs: int
+    Attributes:
+        run: the function.
+        projection, kernel: whose part it computes, and how; "" for neurons.
+        weight, source: shape of the weights, and of the messages (C, H, W).
+        macs: products of one frame, those with padding too.
+    """
+
+    run: Callable[..., Any]
+    projection: str = ""
+    kernel: str = ""
+    weight: tuple[int, ...] = ()
+    source: tuple[int, ...] = ()
+    macs: int = 0
     frames: int = 0
     seconds: float = 0.0
 
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it."""
+        start = time.perf_counter()
+        result = self.run(*arguments)
+        self.seconds += time.perf_counter() - start
+        if self.macs:
+            self.frames += len(arguments[0])
+        return result
 
-@dataclass
-class Split:
-    """Seconds by part, and by layer."""
+    def figures(self, runs: int) -> dict[str, Any]:
+        """Of one run."""
+        return {
+            "projection": self.projection,
+            "kernel": self.kernel,
+            "weight": list(self.weight),
+            "source": list(self.source),
+            "frames": self.frames // runs,
+            "seconds": self.seconds / runs,
+            "gmacs": self.macs * self.frames / self.seconds / 1e9,
+        }
 
-    neurons: float = 0.0
-    layers: list[Layer] = field(default_factory=list)
 
-    @property
-    def convolutions(self) -> float:
-        """Seconds of all kernels."""
-        return sum(layer.seconds for layer in self.layers)
-
-
-@contextmanager
-def watched() -> Iterator[Split]:
-    """Kernels made inside are timed whenever they are called inside; so are all neurons."""
-    split = Split()
-    known: dict[int, Layer] = {}
-    kept: list[Any] = []  # an id stays that of one kernel while the kernel lives
-    undo: list[tuple[type, str, Any]] = []
-
-    def patch(owner: type, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(owner, name)
-        undo.append((owner, name, original))
-        setattr(owner, name, make(original))
-
-    def noted(kind: str) -> Callable[[Any], Any]:
-        def make(original: Any) -> Any:
-            def init(self: Any, shape: Shape2d, *arguments: Any) -> None:
-                original(self, shape, *arguments)
-                layer = Layer(shape.name, kind, tuple(shape.weight.shape), shape.size, shape.macs)
-                known[id(self)] = layer
-                kept.append(self)
-                split.layers.append(layer)
-
-            return init
-
-        return make
-
-    def called(original: Any) -> Any:
-        def call(self: Any, messages: Any, *arguments: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            result = original(self, messages, *arguments, **named)
-            layer = known.get(id(self))
-            if layer is not None:
-                layer.seconds += time.perf_counter() - start
-                layer.frames += len(messages)
-            return result
-
-        return call
-
-    def fired(original: Any) -> Any:
-        def fire(self: Any, *arguments: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            result = original(self, *arguments, **named)
-            split.neurons += time.perf_counter() - start
-            return result
-
-        return fire
-
-    for kind, kernel in KERNELS.items():
-        patch(kernel, "__init__", noted(kind))  # type: ignore[arg-type]
-        patch(kernel, "__call__", called)  # type: ignore[arg-type]
-    patch(Neurons, "fire", fired)
-    try:
-        yield split
-    finally:
-        for owner, name, original in undo:
-            setattr(owner, name, original)
+def watched(simulator: Simulator) -> tuple[list[Stopwatch], Stopwatch]:
+    """Stopwatches on the kernels, and one on the neurons, of a simulator on torch."""
+    engine: Any = simulator.engine
+    kernels = []
+    for feed in (feed for feeds in engine._feeds.values() for feed in feeds or ()):  # noqa: SLF001 - only here
+        choices = engine.choices[feed.projection.name]
+        for index, (part, kernel) in enumerate(feed.parts):
+            conv = part.convolution
+            made = (feed.projection.name, choices[index].kernel, tuple(conv.weight.shape), conv.size, conv.macs)
+            kernels.append(Stopwatch(kernel, *made))
+            feed.parts[index] = (part, kernels[-1])
+    engine._fire = neurons = Stopwatch(engine._fire)  # noqa: SLF001
+    return kernels, neurons
 
 
 def split_of(program: Program, run: Callable[[Simulator], object], rounds: int) -> dict[str, Any]:
     """Shares of the time of ``run`` on a simulator of ``program``, and the rates of its layers, in ``rounds`` runs."""
-    with watched() as split, Simulator(program) as simulator:
+    with Simulator(program) as simulator:
         run(simulator)
-        split.neurons = 0.0
-        for layer in split.layers:
-            layer.seconds, layer.frames = 0.0, 0
+        kernels, neurons = watched(simulator)
         start = time.perf_counter()
         for _ in range(rounds):
             run(simulator)
         whole = time.perf_counter() - start
-    used = [layer for layer in split.layers if layer.frames]
-    rates = [
-        {
-            "projection": layer.name,
-            "kernel": layer.kernel,
-            "weight": list(layer.shape),
-            "source": list(layer.size),
-            "frames": layer.frames // rounds,
-            "seconds": layer.seconds / rounds,
-            "gmacs": layer.macs * layer.frames / layer.seconds / 1e9,
-        }
-        for layer in used
-    ]
+    convolutions = sum(kernel.seconds for kernel in kernels)
     return {
         "seconds": whole / rounds,
-        "convolutions": split.convolutions / whole,
-        "neurons": split.neurons / whole,
-        "rest": 1.0 - (split.convolutions + split.neurons) / whole,
-        "layers": rates,
+        "convolutions": convolutions / whole,
+        "neurons": neurons.seconds / whole,
+        "rest": 1.0 - (convolutions + neurons.seconds) / whole,
+        "layers": [kernel.figures(rounds) for kernel in kernels],
     }
