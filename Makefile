@@ -48,8 +48,8 @@ docs: $(STAMP) ## build the documentation into docs/_build/html; warnings are er
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
-bench: $(STAMP) ## run the benchmarks
-	$(BIN)/python -m pytest benchmarks --override-ini testpaths=benchmarks --override-ini 'python_files=bench_*.py' --benchmark-only $(ARGS)
+bench: $(STAMP) ## measure the speed of simulator and Lava against SLAYER and SpikingJelly (half an hour); ARGS="--quick"
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 quality: $(STAMP) ## measure the samples: float model, integer Program, real data (minutes)
 	$(BIN)/python benchmarks/quality.py
@@ -57,7 +57,7 @@ quality: $(STAMP) ## measure the samples: float model, integer Program, real dat
 variants: $(STAMP) ## measure SDDPM, TSM, threshold guidance, FSDDIM, the ANN twin and the solvers (an hour)
 	$(BIN)/python benchmarks/variants.py
 
-paper-size: $(STAMP) ## export, verify and run Spiking-Diffusion and SDDPM at the sizes of the papers (minutes)
+paper-size: $(STAMP) ## export, verify, run and sample Spiking-Diffusion and SDDPM at the sizes of the papers (minutes)
 	$(BIN)/python benchmarks/paper_size.py
 	$(BIN)/python benchmarks/sddpm_size.py
 

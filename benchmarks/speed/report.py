@@ -93,7 +93,7 @@ def _machine(results: Figures) -> str:
     networks = "\n".join(f"- `{name}`: {network.what}" for name, network in NETWORKS.items())
     return (
         f"Machine: {found['processor']}, {found['cores']} cores, {found['threads']} threads, torch {found['torch']}; "
-        f"{results['rounds']} rounds, median (minimum).\n\n{networks}"
+        f"up to {results['rounds']} rounds, median (minimum).\n\n{networks}"
     )
 
 
@@ -106,6 +106,7 @@ def _forward(rows: Figures) -> str:
         (
             f"`{name}`",
             str(f["batch"]),
+            str(f["seconds"]["simulator"]["rounds"]),
             f"{f['macs_per_image'] * f['batch'] / 1e9:.2f}",
             f"{f['rate']:.1%}",
             *(cell(f, which) for which in ("simulator", "SpikingJelly", "SLAYER")),
@@ -113,7 +114,18 @@ def _forward(rows: Figures) -> str:
         )
         for name, f in rows.items()
     ]
-    header = ("network", "batch", "GMAC", "spikes", "simulator", "SpikingJelly", "SLAYER", "x SpikingJelly", "x SLAYER")
+    header = (
+        "network",
+        "batch",
+        "rounds",
+        "GMAC",
+        "spikes",
+        "simulator",
+        "SpikingJelly",
+        "SLAYER",
+        "x SpikingJelly",
+        "x SLAYER",
+    )
     return "**One evaluation of the batch, images in, noise out**\n\n" + _table(header, body)
 
 
@@ -143,6 +155,7 @@ def _rate(rows: Figures) -> str:
         (
             f"`{name}`",
             f"{f['gmacs']:.0f}",
+            f"{f['gmacs'] * f['float_macs_per_image'] / f['macs_per_image']:.0f}",
             f"{f['layers_gmacs']:.0f}" if f["layers_gmacs"] else "",
             f"{f['best']['gmacs']:.0f}",
             f"{f['ratio']:.0%}",
@@ -150,7 +163,7 @@ def _rate(rows: Figures) -> str:
         )
         for name, f in rows.items()
     ]
-    header = ("network", "GMAC/s", "convolutions only", "best int8 product", "share")
+    header = ("network", "GMAC/s", "of the float network", "convolutions only", "best int8 product", "share")
     text = "**Multiply-accumulates per second of the simulator, and where its time goes**\n\n"
     text += _table((*header, "convolutions", "neurons", "rest"), body)
     best = {name: f["best"]["name"] for name, f in rows.items()}

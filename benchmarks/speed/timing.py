@@ -10,16 +10,26 @@ from typing import Any
 Runs = Mapping[str, Callable[[], object]]
 
 
-def interleaved(rivals: Runs, rounds: int, warm_up: int = 1, finished: Callable[[], None] = lambda: None) -> Timings:
-    """Every rival once a round, in the same order, after ``warm_up`` rounds that do not count."""
+ROUNDS_MIN = 3
+BUDGET = 120.0  # seconds, of all rounds of one comparison
+
+
+def interleaved(rivals: Runs, rounds: int, warm_up: int = 1) -> Timings:
+    """Every rival once a round, in the same order, after ``warm_up`` rounds that do not count.
+
+    Slow rivals have fewer than ``rounds`` rounds: no round starts after :data:`BUDGET`, once there are
+    :data:`ROUNDS_MIN`.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    begin = time.perf_counter()
     for turn in range(-warm_up, rounds):
+        if turn >= ROUNDS_MIN and time.perf_counter() - begin > BUDGET:
+            break
         for name, run in rivals.items():
             start = time.perf_counter()
             run()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
-            finished()
     return Timings(seconds)
 
 
