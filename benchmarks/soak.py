@@ -3,7 +3,7 @@
     python benchmarks/soak.py -n 10000        (make soak)
 
 After every run the readouts and counts must equal the simulator's. A run that takes over a minute is a hang, which the
-target reports. Measured 100 times: resident memory (VmRSS of /proc/PID/status) of all processes of the worker, its
+target reports. Measured 40 times: resident memory (VmRSS of /proc/PID/status) of all processes of the worker, its
 session, and of this process; of both together open file descriptors (/proc/PID/fd) and entries of /dev/shm that they
 have mapped or that appeared since the start and nobody has mapped. The first tenth of the runs is the warm-up, in which
 kernels are chosen and allocators settle. After it, descriptors and entries must not grow at all, the worker's memory by
@@ -35,7 +35,7 @@ from spikegen.lowering.retime import retime
 from spikegen.program import Conditioning, Conv, Input, Lif, Program, Readout
 from spikegen.simulator import Simulator
 
-IMAGES, STEPS, SAMPLES = 4, 3, 100
+IMAGES, STEPS, SAMPLES = 4, 3, 40
 GROWTH_MAX = {"worker": 2 << 20, "own": 8 << 20, "descriptors": 0, "segments": 0}  # after the warm-up, as in Usage
 TIMEOUT = 60.0
 

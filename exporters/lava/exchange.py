@@ -96,7 +96,7 @@ class Exchange:
                 self.biases[population.name][:] = self.program.bias_mant(population, step)
 
     def results(self) -> Results:
-        """Views of what the last run wrote, for the i-th node: ``readout_<i>``, or ``totals_<i>`` and ``messages_<i>``."""
+        """Views of what the last run wrote for the i-th node: ``readout_<i>``, or ``totals_<i>``, ``messages_<i>``."""
         found: Results = {}
         for index, name in enumerate(self.program.nodes):
             if name in self.readouts:

@@ -1,9 +1,9 @@
 """The process that holds Lava: builds one network, runs it on request, watches its processes.
 
 Started by ``supervisor.py`` as ``python -m spikegen.exporters.lava.worker FD PIPELINE IMAGES SYNAPSES`` in a session of
-its own; FD is one end of a socket pair (``wire.py``), PIPELINE a file whose role ``network`` is to be built, SYNAPSES as
-in ``engine.Engine`` ("" for the fused model). Answers ``built``, ``done``, ``closed``, ``failed`` or ``unavailable``. The main thread belongs to Lava; a second one reads
-requests and watches the processes, because Lava blocks for ever when one of them dies.
+its own; FD is one end of a socket pair (``wire.py``), PIPELINE a file whose role ``network`` is to be built, SYNAPSES
+as in ``engine.Engine``. Answers ``built``, ``done``, ``closed``, ``failed`` or ``unavailable``. The main thread belongs
+to Lava; a second one reads requests and watches the processes, because Lava blocks for ever when one of them dies.
 """
 
 from __future__ import annotations

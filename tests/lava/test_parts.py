@@ -19,7 +19,7 @@ from spikegen.exporters.lava.synapses import conv_weight, flat_order, sparse_wei
 from spikegen.exporters.lava.tapping import POINTS_MAX, tap_plans
 from spikegen.exporters.lava.wire import decode, encode, receive
 from spikegen.exporters.lava.worker import culprit
-from spikegen.program import Conv, Dense
+from spikegen.program import Conv, Dense, Lif
 from spikegen.simulator.currents import projection_currents
 from tests.lava.networks import everything, frames
 
@@ -68,7 +68,8 @@ def test_an_exchange_is_shared_with_forks_and_keeps_what_the_run_is_about() -> N
                 array[:2] = index + 1
         os._exit(0 if seen else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    (a,) = (population for population in program.populations if population.name == "a")
+    a = program.nodes["a"]
+    assert isinstance(a, Lif)
     assert exchange.biases["a"].tolist() == program.bias_mant(a, 1).tolist() != program.bias_mant(a, 0).tolist()
     found = evaluation(program, 2, exchange.results())
     assert list(found.messages) == [name for name in program.nodes if name not in ("early", "late")]

@@ -41,7 +41,7 @@ def test_every_input_of_a_population_arrives_at_its_longest_path(program: Progra
     assert [p.delay for p in retime(retimed).projections] == [p.delay for p in retimed.projections]
     assert retimed.populations is program.populations
     for images in (1, 2, 5):  # a run is the fewest whole windows that hold the deepest level's last frame step
-        schedule = Schedule.of(retimed, images)
+        schedule = Schedule.unrolled(retimed, images)
         last = images * retimed.timesteps + retimed.depth
         assert schedule.period % retimed.timesteps == 0
         assert last <= schedule.period < last + retimed.timesteps
