@@ -5,11 +5,10 @@
 After every run the readouts and counts must equal the simulator's. A run that takes over a minute is a hang, which the
 target reports. Measured 40 times: resident memory (VmRSS of /proc/PID/status) of all processes of the worker, its
 session, and of this process; of both together open file descriptors (/proc/PID/fd) and entries of /dev/shm that they
-have mapped or that appeared since the start and nobody has mapped. The first tenth of the runs is the warm-up, in which
-kernels are chosen and allocators settle. After it, descriptors and entries must not grow at all, the worker's memory by
-no more than 2 MiB (a leak of 256 bytes per run in 10,000) and that of this process, which also holds the measurements,
-by no more than 8. When the target is closed, no process and none of these entries may be left. Exit code 1 if anything
-of this is broken.
+have mapped. The first tenth of the runs is the warm-up, in which kernels are chosen and allocators settle. After it,
+descriptors and entries must not grow at all, the worker's memory by no more than 2 MiB (a leak of 256 bytes per run in
+10,000) and that of this process, which also holds the measurements, by no more than 8. When the target is closed, no
+process may be left, and no new entry of /dev/shm that nobody has mapped. Exit code 1 if anything of this is broken.
 """
 
 from __future__ import annotations
@@ -50,25 +49,29 @@ class Usage:
     segments: int
 
     @staticmethod
-    def of(session: int, before: set[str]) -> Usage:
-        """That of this process and of those of ``session``; ``before`` names the entries of /dev/shm at the start."""
+    def of(session: int) -> Usage:
+        """That of this process and of those of ``session``."""
         members = session_members(session)
         processes = [os.getpid(), *members]
         return Usage(
             sum(map(_resident, members)),
             _resident(os.getpid()),
             sum(map(_descriptors, processes)),
-            len(_segments(processes, before)),
+            len(set().union(*map(_mapped, processes))),
         )
 
 
-def _segments(processes: list[int], before: set[str]) -> set[str]:
-    """Entries of /dev/shm that belong to ``processes``, or are new and belong to nobody: others may run Lava too."""
-    new = _entries() - before
-    if new <= set().union(*map(_mapped, processes)):
-        return new  # the usual case, without a look at all processes of the machine
-    others = [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) not in processes]
-    return new - set().union(*map(_mapped, others))
+def _unowned(before: set[str]) -> set[str]:
+    """Entries of /dev/shm newer than ``before`` that no process has mapped, now and a second later.
+
+    Others may run Lava at the same time: theirs are mapped, or about to be mapped or removed.
+    """
+    found = _entries() - before
+    for _ in range(2):
+        found -= set().union(*(_mapped(int(path.name)) for path in Path("/proc").glob("[0-9]*")))
+        time.sleep(1)
+        found &= _entries()
+    return found
 
 
 def _entries() -> set[str]:
@@ -142,7 +145,7 @@ def soak(runs: int, console: Console) -> list[str]:
                 if found.counts != wanted.counts or not np.array_equal(found.readouts["out"], wanted.readouts["out"]):
                     return [f"run {run} differs from the simulator"]
                 if (run >= runs // 10 and run % max(1, runs // SAMPLES) == 0) or run == runs - 1:
-                    usages.append((run, Usage.of(session, before)))
+                    usages.append((run, Usage.of(session)))
     seconds = [1e3 * second for second in seconds[1:]]  # the first run imports the libraries of the simulator
     console.print(f"{runs:,} runs of up to {IMAGES} images, {len(expected)} different ones, all equal to the simulator")
     console.print(f"milliseconds per run: median {statistics.median(seconds):.1f}, slowest {max(seconds):.0f}")
@@ -156,7 +159,7 @@ def soak(runs: int, console: Console) -> list[str]:
             wrong.append(f"{text}, limit is {limit / scale:g}")
     if session_members(session):
         wrong.append(f"{len(session_members(session))} processes are left")
-    left = _segments([], before)
+    left = _unowned(before)
     if left:
         wrong.append(f"{len(left)} entries of {SHARED_MEMORY} are left")
     return wrong
