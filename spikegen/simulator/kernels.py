@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spikegen.errors import BackendError
+
 _ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]
 
 EXACT_FLOAT32 = 1 << 24  # every integer up to it is a float32
@@ -59,6 +61,15 @@ class Convolution:
         _, height, width = self.outputs
         return int(self.weight.numel() * height * width)
 
+    @property
+    def hears(self) -> bool:
+        """Whether any tap meets a message; strides may lead over all of them, from padding to padding."""
+        axes = zip(self.size[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        return all(
+            any(0 <= i * stride + tap * d - pad < s for i in range(count) for tap in range(k))
+            for count, (s, k, stride, pad, d) in zip(self.outputs[1:], axes, strict=True)
+        )
+
 
 class Kernel(Protocol):
     """Computes the currents of one projection."""
@@ -76,9 +87,14 @@ class Int8Kernel:
     """oneDNN's convolution of unsigned by signed bytes, summed in int32 (``onednn::qconv2d_pointwise`` of torch).
 
     Spikes are 0 or 1, so that even where oneDNN adds pairs of products in 16 bits (no VNNI) nothing saturates.
+
+    Raises:
+        BackendError: no tap meets a message, where oneDNN (of torch 2.3) ends the process.
     """
 
     def __init__(self, conv: Convolution, factor: float) -> None:
+        if not conv.hears:
+            raise BackendError(f"{conv.name}: no tap meets a message, which the kernel int8 does not compute")
         self._geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         count = len(conv.weight)
         self._scale, self._zero = torch.full((count,), factor), torch.zeros(count, dtype=torch.int32)

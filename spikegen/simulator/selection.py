@@ -41,10 +41,11 @@ class Selection:
     Args:
         names: keys of :data:`KERNELS` to choose among, in the order of preference where nothing is measured.
         device: where they run.
+        spare: keys of those to take where none of ``names`` is exact.
     """
 
-    def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        self._names, self._device = names, device
+    def __init__(self, names: Sequence[str], device: torch.device, spare: Sequence[str] = ()) -> None:
+        self._names, self._device, self._spare = names, device, spare
         self._choices: dict[tuple[Any, ...], Choice] = {}
 
     def choose(self, conv: Convolution, frames: int, *, spikes: bool, reach: int) -> Choice:
@@ -59,15 +60,16 @@ class Selection:
         Raises:
             BackendError: no kernel is exact here.
         """
-        key = (*conv.key, spikes)
+        key = (*conv.key, spikes, reach)  # products in fewer bits are exact up to some reach
         if key not in self._choices:
             self._choices[key] = self._choose(conv, frames, spikes, reach)
         return self._choices[key]
 
     def _choose(self, conv: Convolution, frames: int, spikes: bool, reach: int) -> Choice:
-        exact = [
-            name for name in self._names if (spikes or name != "int8") and is_exact(name, conv, reach, self._device)
-        ]
+        exact: list[str] = []
+        for names in (self._names, self._spare):
+            usable = [name for name in names if spikes or name != "int8"]
+            exact = exact or [name for name in usable if is_exact(name, conv, reach, self._device)]
         if not exact:
             raise BackendError(
                 f"{conv.name}: none of the kernels {', '.join(self._names)} is exact on {self._device}; "
@@ -94,8 +96,14 @@ def is_exact(name: str, conv: Convolution, reach: int, device: torch.device) -> 
     try:
         kernel = KERNELS[name](conv, -2.0)
         found = kernel(messages.to(device))
-        again = kernel(messages.to(device), found.clone(memory_format=torch.preserve_format))
-    except (RuntimeError, AttributeError, TypeError):  # torch without this operation, or with another signature
+        again = found.clone(memory_format=torch.preserve_format)
+        kernel(messages.to(device), again)
+    except (
+        BackendError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+    ):  # torch without this operation, or with another signature
         return False
     return torch.equal(found.double().cpu(), -2.0 * expected) and torch.equal(again.double().cpu(), -4.0 * expected)
 
