@@ -172,8 +172,15 @@ def _scaled(points: Mapping[str, tuple[Network, int]], settings: Settings) -> di
 
 
 def scaling(axis: str, settings: Settings) -> dict[str, Any]:
-    """Width, resolution, T or batch doubled again and again from the smallest, the others as in unet-32."""
+    """Width, resolution, T or batch doubled again and again from the smallest, the others as in unet-32.
+
+    "sddpm" is the width of the architecture of SDDPM.
+    """
     quick = settings.quick
+    if axis == "sddpm":
+        widths = (32, 64) if quick else (32, 64, 128)
+        points = {f"SDDPM, width {width}": (NETWORKS[f"sddpm-{width}"], settings.batch) for width in widths}
+        return {**_scaled(points, settings), "batch": settings.batch}
     if axis == "batch":
         network = NETWORKS["unet-32"]
         sizes = (4, 8, 16) if quick else (4, 8, 16, 32, 64)
@@ -185,8 +192,7 @@ def scaling(axis: str, settings: Settings) -> dict[str, Any]:
     }[axis]
     configs = [replace(SMALL, **{field: value}) for value in values]
     points = {
-        f"{axis} {value}": (of_unet(config, "unet"), settings.batch)
-        for value, config in zip(values, configs, strict=True)
+        f"{axis} {value}": (of_unet(config), settings.batch) for value, config in zip(values, configs, strict=True)
     }
     return {**_scaled(points, settings), "batch": settings.batch}
 
@@ -206,7 +212,7 @@ ROWS: Mapping[str, tuple[Callable[[Network, Settings], dict[str, Any]], tuple[st
     "rate": (rate, ("digits-unet", "unet-32", "sddpm-32", "sddpm-128")),
     "cost": (cost, ("digits-unet", "unet-32", "sddpm-32", "sddpm-128")),
 }
-AXES = ("width", "resolution", "timesteps", "batch")
+AXES = ("width", "resolution", "timesteps", "batch", "sddpm")
 
 
 def units(only: tuple[str, ...], quick: bool) -> dict[str, Callable[[Settings], dict[str, Any]]]:

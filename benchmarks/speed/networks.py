@@ -65,9 +65,9 @@ class Network:
         return load(self.file(folder)).network("denoiser")
 
 
-def of_unet(config: UNetConfig, family: str) -> Network:
-    """A U-Net named after what may differ within its family."""
-    name = f"{family}-w{config.width}-{config.image_size}x{config.image_size}-T{config.timesteps}"
+def of_unet(config: UNetConfig) -> Network:
+    """A U-Net like :data:`SMALL`, named after what may differ."""
+    name = f"unet-w{config.width}-{config.image_size}x{config.image_size}-T{config.timesteps}"
     return Network(name, config, describe(config))
 
 
@@ -81,8 +81,10 @@ def describe(config: UNetConfig) -> str:
 NETWORKS: Mapping[str, Network] = {
     "digits-unet": Network("digits-unet", None, "shipped: FSDDIM, width 36, multipliers 1-2, blocks 1, 8x8x1, T = 4"),
     "unet-32": Network("unet-32", SMALL, describe(SMALL)),
-    "sddpm-32": Network("sddpm-32", SDDPM, describe(SDDPM)),
-    "sddpm-128": Network("sddpm-128", replace(SDDPM, width=128), describe(replace(SDDPM, width=128))),
+    **{
+        f"sddpm-{width}": Network(f"sddpm-{width}", replace(SDDPM, width=width), describe(replace(SDDPM, width=width)))
+        for width in (32, 64, 128)
+    },
 }
 
 

@@ -186,7 +186,7 @@ def _layers(name: str, figures: Figures) -> str:
         for key, (count, seconds, products) in sorted(groups.items(), key=lambda item: -item[1][1])
         for best in (figures["best"]["gmacs"],)
     ]
-    header = ("weight", "source", "kernel", "projections", "time", "GMAC/s", "share of best")
+    header = ("weight", "source", "kernel", "convolutions", "time", "GMAC/s", "share of best")
     return f"\n\n**Layers of `{name}`, most time first**\n\n" + _table(header, body)
 
 
@@ -223,7 +223,7 @@ def _scaling(rows: Figures) -> str:
         for step in f["steps"]
     ]
     header = ("from", "to", "x multiply-accumulates", "x time", "time / multiply-accumulates")
-    return "**Doubling a size of `unet-32`**\n\n" + _table(header, body)
+    return "**Doubling a size, of `unet-32` but for the last rows**\n\n" + _table(header, body)
 
 
 TABLES = {"forward": _forward, "lava": _lava, "rate": _rate, "cost": _cost, "scaling": _scaling}
