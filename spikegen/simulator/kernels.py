@@ -93,8 +93,7 @@ class Int8Kernel:
     """
 
     def __init__(self, conv: Convolution, factor: float) -> None:
-        if not conv.hears:
-            raise BackendError(f"{conv.name}: no tap meets a message, which the kernel int8 does not compute")
+        _check_hears(conv, "int8")
         self._geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         count = len(conv.weight)
         self._scale, self._zero = torch.full((count,), factor), torch.zeros(count, dtype=torch.int32)
@@ -117,9 +116,14 @@ class Int8Kernel:
 
 
 class FloatKernel:
-    """torch's convolution in float32."""
+    """torch's convolution in float32.
+
+    Raises:
+        BackendError: no tap meets a message, where torch 2.3 ends the process.
+    """
 
     def __init__(self, conv: Convolution, factor: float) -> None:
+        _check_hears(conv, "float32")
         self._weight = (conv.weight.float() * factor).contiguous(memory_format=torch.channels_last)
         self._geometry = (None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
@@ -164,3 +168,8 @@ KERNELS: dict[str, Callable[[Convolution, float], Kernel]] = {
     "matmul": MatmulKernel,
     "copy": CopyKernel,
 }
+
+
+def _check_hears(conv: Convolution, kernel: str) -> None:
+    if not conv.hears:
+        raise BackendError(f"{conv.name}: no tap meets a message, which the kernel {kernel} does not compute")

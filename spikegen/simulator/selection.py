@@ -66,6 +66,8 @@ class Selection:
         return self._choices[key]
 
     def _choose(self, conv: Convolution, frames: int, spikes: bool, reach: int) -> Choice:
+        if not conv.hears:  # nothing but zeros, over which the others end the process or raise
+            return Choice("matmul", {}, frames, conv.macs)
         exact: list[str] = []
         for names in (self._names, self._spare):
             usable = [name for name in names if spikes or name != "int8"]
