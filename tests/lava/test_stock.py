@@ -45,7 +45,7 @@ def currents(cls: Any, process: Any, messages: npt.NDArray[np.int32]) -> npt.NDA
     model.s_in, model.a_out = Port(process.s_in.shape, [*messages, messages[0]]), Port(process.a_out.shape)
     for _ in range(len(messages) + 1):
         model.run_spk()
-    sent = np.stack(model.a_out.sent)
+    sent: npt.NDArray[np.int32] = np.stack(model.a_out.sent)
     assert sent.dtype == np.int32
     return sent
 

@@ -51,6 +51,8 @@ class FastConv(PyConvModelFixed):  # type: ignore[misc]
     Beyond (no Program comes near) Lava's own code computes the step.
     """
 
+    a_buf: Any  # declared by PyConvModelFixed
+
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._reach = 0
@@ -110,4 +112,5 @@ class _Product:
             windows.reshape(self._columns) @ kernel
             for windows, kernel in zip(self._windows, self._kernels, strict=True)
         ]
-        return np.concatenate(parts, axis=1).reshape(self._shape)
+        currents: npt.NDArray[Any] = np.concatenate(parts, axis=1).reshape(self._shape)
+        return currents
