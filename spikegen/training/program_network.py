@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from spikegen.program import Conv, Input, Lif, Program, Projection, Readout, Relay, SwishTail, overflow_risks, validate
+from spikegen.program import Conv, Input, Lif, Program, Projection, Relay, overflow_risks, validate
 from spikegen.program.numerics import (
     BIAS_MANT_MAX,
     BIAS_MANT_MIN,
@@ -28,6 +28,7 @@ from spikegen.program.numerics import (
     WEIGHT_MAX,
     WEIGHT_MIN,
 )
+from spikegen.training.host_readout import HostReadout
 from spikegen.training.integer_neuron import LifConstants, fire
 
 _EXACT_FLOAT32 = 1 << 24  # every integer up to it is a float32
@@ -109,8 +110,9 @@ class _Geometry(NamedTuple):
 class ProgramNetwork(nn.Module):
     """The network of ``program`` with weights and biases that learn; everything else is fixed.
 
-    Fixed are thresholds, decays, exponents, LSBs, gains, conditioning tables, the host's part of the readout, the
-    copies of a relayed stream (depthwise 1x1 projections of equal weights), and which weights are 0.
+    So do the real numbers of the host's part of the readout (:class:`HostReadout`). Fixed are thresholds, decays,
+    exponents, LSBs, gains, conditioning tables, the copies of a relayed stream (depthwise 1x1 projections of equal
+    weights), and which weights are 0.
 
     Args:
         program: a valid Program.
@@ -134,6 +136,7 @@ class ProgramNetwork(nn.Module):
             self.register_buffer(
                 f"table{self.lifs[name]}", torch.from_numpy(table.astype(np.float32)), persistent=False
             )
+        self.host = HostReadout(next(program.readouts()))
         self._plan = {name: self._bundles(name) for name in program.nodes}
         self._dtypes = {p.name: self._sum_dtype(p.name) for p in program.populations}
 
@@ -155,8 +158,9 @@ class ProgramNetwork(nn.Module):
         Returns:
             float64 (N, O, H, W) of the first readout; without a tail equal, bit for bit, to what the runtime computes.
         """
-        readout = next(self.program.readouts())
-        return host_value(readout, self.messages(self.quantize(x), steps)[readout.name])
+        currents = self.messages(self.quantize(x), steps)[self.host.readout.name]
+        value: Tensor = self.host(currents)
+        return value
 
     def quantize(self, x: Tensor) -> Tensor:
         """Messages of the input, float32 (1, N, C, H, W), or (T, N, C, H, W) where it is streamed."""
@@ -205,6 +209,7 @@ class ProgramNetwork(nn.Module):
             dataclasses.replace(p, bias_mant=self.bias(p.name).integers().astype(np.int16)) if isinstance(p, Lif) else p
             for p in program.populations
         )
+        populations = tuple(self.host.to_readout() if p.name == self.host.readout.name else p for p in populations)
         return dataclasses.replace(program, populations=populations, projections=projections)
 
     def _bias(self, population: Lif, steps: Tensor) -> Tensor:
@@ -282,34 +287,6 @@ class ProgramNetwork(nn.Module):
             reach += self._largest(p) * gain << p.exponent
         smallest = min((p.exponent for p in into), default=0)
         return torch.float32 if reach >> smallest < _EXACT_FLOAT32 else torch.float64
-
-
-def host_value(readout: Readout, current: Tensor) -> Tensor:
-    """``sum_t weights[t] * tail(scale * a[t] + bias[t])`` of currents (T, N, C, H, W): float64 (N, O, H, W).
-
-    In the order of operations of :func:`spikegen.runtime.readout.host_readout`.
-    """
-    total = torch.zeros((current.shape[1], *readout.output_shape), dtype=torch.float64)
-    for t, weight in enumerate(readout.weights.tolist()):
-        value = current[t if len(current) > 1 else 0].double() * readout.scale
-        value = value + torch.from_numpy(readout.bias[t].copy())[:, None, None]
-        if readout.tail is not None:
-            value = _tail(readout.tail, value, t)
-        total = total + value * weight
-    return total
-
-
-def _tail(tail: SwishTail, x: Tensor, t: int) -> Tensor:
-    """:class:`~spikegen.program.SwishTail` at timestep ``t`` on (N, C, H, W)."""
-    scale, shift, weight, bias, mix, mix_bias = (
-        torch.from_numpy(array.copy())
-        for array in (tail.norm_scale, tail.norm_shift, tail.weight, tail.bias, tail.mix_weight, tail.mix_bias)
-    )
-    x = functional.silu(x * scale[:, None, None] + shift[:, None, None])
-    q = functional.conv2d(x, weight, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2)) * tail.gains[t]
-    mixed = functional.conv2d(q, mix, mix_bias, padding=(mix.shape[2] // 2, mix.shape[3] // 2))
-    value: Tensor = functional.silu(mixed) + q
-    return value
 
 
 def _is_copy(projection: Projection) -> bool:

@@ -26,6 +26,7 @@ from spikegen.training.trainer import Progress
 from spikegen.training.tuned_bounds import hold_bounds
 
 EVALUATION_BATCHES = 4
+HOST_FACTOR = 10.0  # the real numbers of the host take larger steps than integers, which would be lost by rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +113,13 @@ class Tuner:
         }
         self.network = ProgramNetwork(pipeline.network("denoiser"))
         self.average = copy.deepcopy(self.network).eval()
+        host = list(self.network.host.parameters())
+        chip = [*self.network.weights.parameters(), *self.network.biases.parameters()]
         self.optimizer = torch.optim.AdamW(
-            [values for values in self.network.parameters() if values.requires_grad],
-            lr=self.tuning.learning_rate,
+            [
+                {"params": [values for values in chip if values.requires_grad], "factor": 1.0},
+                {"params": host, "factor": HOST_FACTOR},
+            ],
             weight_decay=0.0,  # the weights were chosen for their scale; nothing should pull them to 0
         )
         self.generator = torch.Generator().manual_seed(self.tuning.seed)
@@ -158,7 +163,7 @@ class Tuner:
         warm = min(1.0, (self.iteration + 1) / max(1, tuning.warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * self.iteration / tuning.iterations))
         for group in self.optimizer.param_groups:
-            group["lr"] = tuning.learning_rate * warm * cosine
+            group["lr"] = group["factor"] * tuning.learning_rate * warm * cosine
         noisy, t, noise = self.task.batch(self.generator)
         predicted = self.network(noisy, t).float()
         loss = functional.mse_loss(predicted, noise)

@@ -20,6 +20,7 @@ from spikegen.program import (
     ImageDiffusion,
     Lif,
     Pipeline,
+    Readout,
     TokenDiffusion,
     digest,
     load,
@@ -78,7 +79,8 @@ def _simulated_loss(pipeline: Pipeline, tuner: Tuner) -> float:
 
 
 def test_what_is_written(pipeline: Pipeline, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """Only weights and biases differ; the measured power of the old network is gone; the run is on record."""
+    """Only weights, biases and the host's readout differ; the measured power of the old network is gone; the run is on
+    record."""
     measured = dataclasses.replace(pipeline, host=ImageDiffusion("squaredcos_cap_v2", noise_power=np.ones(10)))
     tuned = Tuner(measured, tmp_path / "state", SHORT, checkpoint).run()
     validate_pipeline(tuned.pipeline)
@@ -90,7 +92,7 @@ def test_what_is_written(pipeline: Pipeline, checkpoint: Checkpoint, tmp_path: P
     old, new = pipeline.network("denoiser"), tuned.pipeline.network("denoiser")
     for before, after in zip((*old.populations, *old.projections), (*new.populations, *new.projections), strict=True):
         for field in dataclasses.fields(before):
-            if field.name not in ("weight", "bias_mant"):
+            if field.name not in ("weight", "bias_mant") and (type(before), field.name) != (Readout, "bias"):
                 np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
     assert any((a.weight != b.weight).any() for a, b in zip(old.projections, new.projections, strict=True))
     assert any(
@@ -98,6 +100,7 @@ def test_what_is_written(pipeline: Pipeline, checkpoint: Checkpoint, tmp_path: P
         for a, b in zip(old.populations, new.populations, strict=True)
         if isinstance(a, Lif) and isinstance(b, Lif)
     )
+    assert (next(old.readouts()).bias != next(new.readouts()).bias).any()
     assert new.report["overflow_risks"] == overflow_risks(new) == []
     notes = json.loads(tuned.pipeline.provenance["tuning"])
     assert notes == new.report["tuning"]
