@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="how often each rival is timed; default 9, quick 3")
     parser.add_argument("--batch", type=int, default=16, help="images per evaluation; default 16")
     parser.add_argument("--json", type=Path, help="results file; default benchmarks/results/speed.json, quick: none")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="exported networks are kept here")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="exported networks are kept here, and used again")
     parser.add_argument("--again", action="store_true", help="measure what the results file has already")
     parser.add_argument("--docs", action="store_true", help="put the tables into docs/speed.md")
     options = parser.parse_args()
@@ -46,10 +46,11 @@ def main() -> int:
     if unknown or not wanted:
         parser.error(f"nothing to measure: {', '.join(unknown or options.only)}; scaling has {', '.join(AXES)}")
     torch.set_num_threads(options.threads)
-    results = {"machine": machine(options.threads), "rounds": rounds, "batch": options.batch, "rows": {}}
+    setting = {"machine": machine(options.threads), "rounds": rounds, "batch": options.batch, "quick": options.quick}
+    results = {**setting, "rows": {}}
     if file is not None:
         before = read(file)
-        same = all(before.get(key) == results[key] for key in ("machine", "rounds", "batch"))
+        same = all(before.get(key) == value for key, value in setting.items())
         if before["rows"] and not same and not options.again:
             parser.error(f"{file} is of another machine or other settings; use --again, or another --json")
         results["rows"] = before["rows"] if same else {}
@@ -70,5 +71,5 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":  # Lava's worker imports this module again
+if __name__ == "__main__":
     sys.exit(main())
