@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from spikegen.program import Conv, Counts, Dense, Program
-from spikegen.program.counting import conv_taps, fan_out, tap_rows
+from spikegen.program import Conv, Counts, Dense, Program, Readout
+from spikegen.program.counting import Counter, FanOut, conv_taps, fan_out, tap_rows
 from spikegen.program.ir import Input, Shape, neurons
 from tests import reference
 from tests.program.examples import every_primitive
@@ -26,6 +27,56 @@ def test_fan_out_equals_brute_force(program: Program) -> None:
         for index in reference.indices(source.shape):
             assert stored[index] == len(synapses[index])
             assert effective[index] == sum(synapse.weight != 0 for synapse in synapses[index])
+
+
+SEEN = {"clocks": 0, "dense": 0, "grouped": 0, "strided": 0, "dilated": 0}
+
+
+@settings(max_examples=100)
+@given(programs(), st.integers(0, 2**32 - 1))
+def _random_events(program: Program, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    events = {
+        name: rng.integers(0, 1 << 40, node.shape) * rng.integers(0, 2, node.shape)
+        for name, node in program.nodes.items()
+        if not isinstance(node, Readout)
+    }
+    found = Counter(program).counts(3, events)
+    taps = {name: tap_rows(program, name) @ sent.ravel() for name, sent in events.items()}
+    assert found == Counts.from_taps(program, 3, taps)
+    assert found.events == {name: sum(sent.ravel().tolist()) for name, sent in events.items()}
+    for projection in program.projections:
+        sent = events[projection.source]
+        synapses = reference.synapses(program, projection)
+        stored = sum(int(sent[index]) * len(met) for index, met in synapses.items())
+        effective = sum(int(sent[index]) * sum(s.weight != 0 for s in met) for index, met in synapses.items())
+        assert (found.stored[projection.name], found.effective[projection.name]) == (stored, effective)
+        both = FanOut(projection, program.nodes[projection.source]).operations(sent)
+        assert both == (stored, effective)
+        SEEN["dense"] += isinstance(projection, Dense)
+        SEEN["clocks"] += not program.into(projection.source) and projection.source != program.input.name
+        if isinstance(projection, Conv):
+            SEEN["grouped"] += 1 < projection.groups < len(projection.weight)
+            SEEN["strided"] += projection.stride not in ((1, 1), (2, 2))
+            SEEN["dilated"] += projection.dilation not in ((1, 1), (2, 2))
+
+
+def test_operations_and_counts_equal_brute_force() -> None:
+    SEEN.update(dict.fromkeys(SEEN, 0))
+    _random_events()
+    assert min(SEEN.values()) >= 5, SEEN
+
+
+def test_operations_by_hand() -> None:
+    # the corner of a padded 3x3 kernel has 4 synapses, the middle 9; the first tap is zero: it reaches 4 of 9 pixels
+    weight = np.ones((1, 1, 3, 3))
+    weight[0, 0, 0, 0] = 0
+    fan = FanOut(conv(weight, padding=(1, 1)), Input("a", (1, 3, 3), 1, 1.0))
+    corner, middle = np.zeros((2, 1, 3, 3), dtype=np.int64)
+    corner[0, 0, 0], middle[0, 1, 1] = 5, 7
+    assert fan.operations(corner) == (5 * 4, 5 * 3)
+    assert fan.operations(middle) == (7 * 9, 7 * 8)
+    assert fan.operations(corner + middle) == (20 + 63, 15 + 56)
 
 
 def conv(weight: Any, **parameters: Any) -> Conv:

@@ -1,14 +1,16 @@
-"""The simulator equals the scalar reference, value by value and count by count."""
+"""The simulator equals the scalar reference in every way of computing, value by value and count by count."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 
 from spikegen.errors import BackendError, ConfigError, ProgramError
@@ -25,14 +27,17 @@ from spikegen.program import (
 )
 from spikegen.program.ir import neurons
 from spikegen.simulator import Simulator
+from spikegen.simulator.torch_engine import TorchEngine
 from tests import reference
 from tests.program.examples import changed, every_field, every_primitive
+from tests.simulator.ways import WAYS, each_way, simulator
 from tests.strategies import frames, programs
 
 
-def assert_equals_reference(program: Program, images: npt.NDArray[np.int32], step: int) -> list[reference.Result]:
+def assert_equals_reference(made: Simulator, images: npt.NDArray[np.int32], step: int) -> list[reference.Result]:
     """Spikes, relayed messages, readouts and all counts."""
-    found = Simulator(program).evaluate(images, step, record=True)
+    program = made.program
+    found = made.evaluate(images, step, record=True)
     expected = [reference.evaluate(program, image, step) for image in images]
     assert set(found.messages) | set(found.readouts) == set(program.nodes)
     for name, values in {**found.messages, **found.readouts}.items():
@@ -55,11 +60,16 @@ def assert_same_evaluation(a: Evaluation, b: Evaluation) -> None:
 
 
 # How often the examples did what makes them worth testing.
-SEEN = {"programs": 0, "neurons": 0, "firing": 0, "wraps": 0, "clips": 0, "gains": 0, "graded": 0, "clocks": 0}
+SEEN: Counter[str] = Counter()
 
 
-def _see(program: Program, results: list[reference.Result]) -> None:
+def _see(way: str, made: Simulator, results: list[reference.Result]) -> None:
+    program = made.program
     SEEN["programs"] += 1
+    SEEN[way] += 1
+    if isinstance(made.engine, TorchEngine):
+        SEEN["beyond float32"] += any(feeds is None for feeds in made.engine._feeds.values())
+        SEEN.update({f"kernel {choice.kernel}" for part in made.engine.choices.values() for choice in part})
     SEEN["wraps"] += any(result.wraps for result in results)
     SEEN["clips"] += any(result.clips for result in results)
     scaled = [p for p in program.projections if p.gains.size]
@@ -76,53 +86,71 @@ def _see(program: Program, results: list[reference.Result]) -> None:
 @settings(max_examples=500)
 @given(st.data())
 def _random_programs(data: st.DataObject) -> None:
+    way = data.draw(st.sampled_from(tuple(WAYS)), label="way")
     program = data.draw(programs())
     images = data.draw(frames(program, images=(1, 2)))
     step = data.draw(st.integers(0, program.conditioning.steps - 1))
-    results = assert_equals_reference(program, images, step)
+    made = simulator(way, program)
+    results = assert_equals_reference(made, images, step)
     assert not any(result.wraps or result.clips or result.misfits for result in results)  # overflow_risks was empty
-    _see(program, results)
+    _see(way, made, results)
 
 
 @settings(max_examples=100)
 @given(st.data())
 def _overflowing_programs(data: st.DataObject) -> None:
+    way = data.draw(st.sampled_from(tuple(WAYS)), label="way")
     program = data.draw(programs(overflow=True))
-    results = assert_equals_reference(program, data.draw(frames(program, images=(2,))), 0)
+    made = simulator(way, program)
+    results = assert_equals_reference(made, data.draw(frames(program, images=(2,))), 0)
     assert overflow_risks(program) or not any(result.wraps or result.clips for result in results)
-    _see(program, results)
+    _see(way, made, results)
 
 
 def test_random_programs_equal_the_reference() -> None:
-    SEEN.update(dict.fromkeys(SEEN, 0))
+    SEEN.clear()
     _random_programs()
     assert SEEN["programs"] >= 500
     assert SEEN["firing"] > SEEN["neurons"] / 2  # the rest is silent or fires always
     assert SEEN["gains"] > SEEN["programs"] / 4
     assert SEEN["graded"] > SEEN["programs"] / 8
     assert SEEN["clocks"] > SEEN["programs"] / 30
+    assert min(SEEN[way] for way in WAYS) >= SEEN["programs"] / (4 * len(WAYS))
+    assert min(SEEN[f"kernel {name}"] for name in ("int8", "float32", "matmul")) >= SEEN["programs"] / 8
+    assert SEEN["kernel copy"] >= SEEN["programs"] / 100
 
 
 def test_overflowing_programs_equal_the_reference() -> None:
     """Wrapped currents and clipped membranes too."""
-    SEEN.update(dict.fromkeys(SEEN, 0))
+    SEEN.clear()
     _overflowing_programs()
     assert SEEN["wraps"] >= SEEN["programs"] / 10
     assert SEEN["clips"] >= SEEN["programs"] / 10
+    assert SEEN["beyond float32"] >= SEEN["programs"] / 4  # proven by no bound, so left to numpy
+    assert min(SEEN[way] for way in WAYS) >= SEEN["programs"] / (4 * len(WAYS))
 
 
-def test_every_field_equals_the_reference() -> None:
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch sees no CUDA device; way 'matmul' runs its kernels on the CPU"
+)
+def test_cuda_is_a_way_where_there_is_one() -> None:
+    assert "cuda" in WAYS
+
+
+@each_way
+def test_every_field_equals_the_reference(way: str) -> None:
     """Gains on binary spikes, on graded messages and on those of a Lif that hears nothing."""
     program = every_field()
     images_ = np.random.default_rng(2).integers(-15, 16, (2, *program.input.shape)).astype(np.int32)
-    result, _ = assert_equals_reference(program, images_, 1)
+    result, _ = assert_equals_reference(simulator(way, program), images_, 1)
     assert 0 < result.events["clock"] < neurons(program.nodes["clock"]) * program.timesteps
     levels = program.levels
     assert (levels["clock"], levels["a"], levels["r"]) == (0, 1, 2)
 
 
+@each_way
 @pytest.mark.parametrize(("du", "dv"), [(4095, 0), (1024, 0), (0, 128), (4095, 1), (0, 0)])
-def test_many_neurons_equal_the_reference(du: int, dv: int) -> None:
+def test_many_neurons_equal_the_reference(way: str, du: int, dv: int) -> None:
     """A decay that is off by one changes few spikes, so it takes many neurons with thresholds amid their membranes."""
     rng = np.random.default_rng(du + dv)
     count, steps = 1500, 8
@@ -140,66 +168,86 @@ def test_many_neurons_equal_the_reference(du: int, dv: int) -> None:
         ),
     )
     frame = rng.integers(-15, 16, (1, 8, 1, 1)).astype(np.int32)
-    (result,) = assert_equals_reference(program, frame, 0)
+    (result,) = assert_equals_reference(simulator(way, program), frame, 0)
     assert result.events["n"] > count / 20
 
 
-@settings(max_examples=30)
-@given(st.data())
-def test_the_batch_size_never_changes_a_result(data: st.DataObject) -> None:
+@each_way
+@settings(max_examples=10)
+@given(data=st.data())
+def test_the_batch_size_never_changes_a_result(way: str, data: st.DataObject) -> None:
     program = data.draw(programs())
     images = data.draw(frames(program, images=(5,)))
-    whole = Simulator(program, batch=64).evaluate(images, 0, record=True)
+    made = simulator(way, program)
+    whole = made.evaluate(images, 0, record=True)
     for batch in (1, 2, 5):
-        assert_same_evaluation(Simulator(program, batch=batch).evaluate(images, 0, record=True), whole)
+        made.batch = batch
+        assert_same_evaluation(made.evaluate(images, 0, record=True), whole)
 
 
-@settings(max_examples=30)
-@given(st.data())
-def test_images_do_not_meet(data: st.DataObject) -> None:
+@each_way
+@settings(max_examples=10)
+@given(data=st.data())
+def test_images_do_not_meet(way: str, data: st.DataObject) -> None:
     program = data.draw(programs())
     images = data.draw(frames(program, images=(3,)))
-    simulator = Simulator(program)
-    together = simulator.evaluate(images, 0, record=True)
+    made = simulator(way, program)
+    together = made.evaluate(images, 0, record=True)
     for index in (2, 0, 1):  # in another order: no state is left behind
-        alone = simulator.evaluate(images[index : index + 1], 0, record=True)
+        alone = made.evaluate(images[index : index + 1], 0, record=True)
         for name, values in {**alone.messages, **alone.readouts}.items():
             np.testing.assert_array_equal(values[0], {**together.messages, **together.readouts}[name][index])
+
+
+@each_way
+@settings(max_examples=10)
+@given(data=st.data())
+def test_recording_changes_nothing(way: str, data: st.DataObject) -> None:
+    program = data.draw(programs())
+    images = data.draw(frames(program, images=(2,)))
+    made = simulator(way, program)
+    recorded, plain = (made.evaluate(images, 0, record=record) for record in (True, False))
+    assert plain.messages == {}
+    assert_same_evaluation(plain, dataclasses.replace(recorded, messages={}))
 
 
 def image(program: Program, value: int = 0, images: int = 1) -> npt.NDArray[np.int32]:
     return np.full((images, *program.input.shape), value, dtype=np.int32)
 
 
-def test_conditioning_of_the_step_is_used() -> None:
+@each_way
+def test_conditioning_of_the_step_is_used(way: str) -> None:
     program = dataclasses.replace(
         changed(every_primitive(), "a", vth=0, bias_mant=[-1, -1]),
         conditioning=Conditioning(3, {"a": np.array([[2, 0], [0, 2], [1, 1]], dtype=np.int16)}),
     )
-    rates = [Simulator(program).evaluate(image(program), k, record=True).messages["a"] for k in range(3)]
+    made = simulator(way, program)
+    rates = [made.evaluate(image(program), k, record=True).messages["a"] for k in range(3)]
     # bias -1 + 2 > 0 fires in every step, -1 + 0 and -1 + 1 never do
     assert [rate[0].all(axis=(0, 2, 3)).tolist() for rate in rates] == [[True, False], [False, True], [False, False]]
     assert not rates[2].any()
 
 
-def test_messages_only_when_asked() -> None:
-    program = every_primitive()
-    assert Simulator(program).evaluate(image(program), 0).messages == {}
-    assert list(Simulator(program).evaluate(image(program), 0, record=True).messages) == ["in", "a", "r"]
+@each_way
+def test_messages_only_when_asked(way: str) -> None:
+    made = simulator(way, every_primitive())
+    assert made.evaluate(image(made.program), 0).messages == {}
+    assert list(made.evaluate(image(made.program), 0, record=True).messages) == ["in", "a", "r"]
 
 
 def test_it_is_a_target_and_a_context_manager() -> None:
     program = every_primitive()
-    with Simulator(program) as simulator:
-        target: Target = simulator
+    with Simulator(program) as made:
+        target: Target = made
         assert target.evaluate(image(program, images=3), 2).readouts["out"].shape == (3, 2, 1, 1, 1)
-    simulator.close()
+    made.close()
 
 
-def test_frames_at_their_limits() -> None:
+@each_way
+def test_frames_at_their_limits(way: str) -> None:
     program = every_primitive()
     for value in (-15, 15):
-        Simulator(program).evaluate(image(program, value), 0)
+        assert_equals_reference(simulator(way, program), image(program, value), 0)
 
 
 @pytest.mark.parametrize(
@@ -250,29 +298,32 @@ def test_streams_that_do_not_fit_are_refused(frames_: Any, message: str) -> None
 
 def test_every_channel_has_its_own_range() -> None:
     program = changed(every_primitive(), "in", low=[0, -3], high=[10, 2])
+    made = Simulator(program)
     frame = np.zeros((1, 2, 3, 3), dtype=np.int32)
     for channel, allowed in ((0, (0, 10)), (1, (-3, 2))):
         for value in range(-15, 16):
             frame[:, :, 1, 2] = 0
             frame[0, channel, 1, 2] = value
             if allowed[0] <= value <= allowed[1]:
-                Simulator(program).evaluate(frame, 0)
+                made.evaluate(frame, 0)
                 continue
             text = rf"^frames hold {value} in channel {channel} of in, which takes {allowed[0]}\.\.{allowed[1]}$"
             with pytest.raises(ConfigError, match=text):
-                Simulator(program).evaluate(frame, 0)
+                made.evaluate(frame, 0)
 
 
-def test_a_stream_of_one_frame_is_that_frame() -> None:
+@each_way
+def test_a_stream_of_one_frame_is_that_frame(way: str) -> None:
     program = every_primitive()
     images = np.random.default_rng(1).integers(-15, 16, (3, *program.input.shape)).astype(np.int32)
     stream = np.repeat(images[:, None], program.timesteps, axis=1)
-    expected = Simulator(program).evaluate(images, 0, record=True)
-    found = Simulator(changed(program, "in", streamed=True)).evaluate(stream, 0, record=True)
+    expected = simulator(way, program).evaluate(images, 0, record=True)
+    found = simulator(way, changed(program, "in", streamed=True)).evaluate(stream, 0, record=True)
     assert_same_evaluation(found, expected)
 
 
-def test_a_stream_is_heard_in_its_own_order() -> None:
+@each_way
+def test_a_stream_is_heard_in_its_own_order(way: str) -> None:
     """One weight of 1 from a spike train to a readout: the readout hears the train."""
     program = Program(
         "wire",
@@ -282,7 +333,7 @@ def test_a_stream_is_heard_in_its_own_order() -> None:
         (Dense("w", "in", "out", np.ones((1, 1), dtype=np.int8), 0),),
     )
     trains = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], dtype=np.int32)
-    found = Simulator(program).evaluate(trains.reshape(2, 4, 1, 1, 1), 0, record=True)
+    found = simulator(way, program).evaluate(trains.reshape(2, 4, 1, 1, 1), 0, record=True)
     np.testing.assert_array_equal(found.readouts["out"].reshape(2, 4), trains)
     np.testing.assert_array_equal(found.messages["in"].reshape(2, 4), trains)
     assert (found.counts.events, found.counts.stored) == ({"in": 3}, {"w": 3})
@@ -306,12 +357,13 @@ def test_programs_against_the_rules_are_refused() -> None:
         Simulator(changed(every_primitive(), "a", vth=-1))
 
 
+@each_way
 @pytest.mark.parametrize(
     ("exponent", "name", "bits"),
     # one input of 15 through one weight of 127 << exponent: 1905 << exponent must fit
     [("in>r", "r", 11), ("in>a", "a", 18), ("in>y", "y", 23)],
 )
-def test_values_without_meaning_are_refused_not_cut(exponent: str, name: str, bits: int) -> None:
+def test_values_without_meaning_are_refused_not_cut(way: str, exponent: str, name: str, bits: int) -> None:
     program = every_primitive()
     one = np.zeros((1, 2, 1, 1), dtype=np.int8)
     one[0, 0] = 127
@@ -331,21 +383,22 @@ def test_values_without_meaning_are_refused_not_cut(exponent: str, name: str, bi
     fits = bits - 11  # 1905 has 11 bits
     if name != "r":
         program = changed(program, exponent, exponent=fits)
-    Simulator(program).evaluate(image(program, 15), 0)
+    simulator(way, program).evaluate(image(program, 15), 0)
     reached = 1905 << fits + 1
     message = rf"^{name}: its current reaches \d+\.\.{reached}, limit is \+-{2**bits - 1}"
     with pytest.raises(BackendError, match=message):
-        Simulator(changed(program, exponent, exponent=fits + 1)).evaluate(image(program, 15), 0)
+        simulator(way, changed(program, exponent, exponent=fits + 1)).evaluate(image(program, 15), 0)
 
 
-def test_the_limit_of_a_message_is_exact() -> None:
+@each_way
+def test_the_limit_of_a_message_is_exact(way: str) -> None:
     one = np.array([1, 0], dtype=np.int8).reshape(1, 2, 1, 1)
     program = changed(every_primitive(), "in>r", weight=one, exponent=0)
     program = changed(changed(program, "a>r", weight=np.zeros((1, 2, 2, 1))), "r", bits=3)
     for value in (-7, 7):
-        Simulator(program).evaluate(image(program, value), 0)
+        simulator(way, program).evaluate(image(program, value), 0)
     for value in (-8, 8):
         with pytest.raises(
             BackendError, match=rf"^r: its current reaches {value}\.\.{value}, limit is \+-7; export with"
         ):
-            Simulator(program).evaluate(image(program, value), 0)
+            simulator(way, program).evaluate(image(program, value), 0)
