@@ -16,7 +16,7 @@ SEED = click.IntRange(0, (1 << 64) - 1)
 
 
 def backend_options(command: Command) -> Command:
-    """``--backend``, ``--synapses`` and ``--batch``: where networks run."""
+    """``--backend``, ``--synapses``, ``--device`` and ``--batch``: where networks run."""
     options = (
         click.option(
             "--backend",
@@ -27,6 +27,9 @@ def backend_options(command: Command) -> Command:
         ),
         click.option(
             "--synapses", type=click.Choice(SYNAPSES), help="How lava-unrolled holds the synapses; default fast-conv."
+        ),
+        click.option(
+            "--device", metavar="DEVICE", help="Where the simulator computes: cpu (default), cuda, cuda:1, ..."
         ),
         click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result."),
     )
@@ -51,7 +54,9 @@ threshold_option = click.option(
 )
 
 
-def check_backend(backend: str, synapses: str | None) -> None:
-    """Refuse ``--synapses`` where it means nothing."""
+def check_backend(backend: str, synapses: str | None, device: str | None) -> None:
+    """Refuse ``--synapses`` and ``--device`` where they mean nothing."""
+    if device is not None and backend != "simulator":
+        raise click.UsageError(f"--device is an option of the backend simulator, not of {backend}")
     if synapses is not None and backend != "lava-unrolled":
         raise click.UsageError(f"--synapses is an option of the backend lava-unrolled, not of {backend}")

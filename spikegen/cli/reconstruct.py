@@ -49,6 +49,7 @@ def reconstruct(
     generator: str | None,
     backend: str,
     synapses: str | None,
+    device: str | None,
     batch: int | None,
     npy: Path | None,
     tokens: Path | None,
@@ -62,10 +63,10 @@ def reconstruct(
     import numpy as np
 
     from spikegen.program import TokenDiffusion
-    from spikegen.runtime import encode_images, open_target, write_counts, write_png
+    from spikegen.runtime import encode_images, write_counts, write_png
     from spikegen.runtime.images import check_channels
 
-    check_backend(backend, synapses)
+    check_backend(backend, synapses, device)
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts}
     check_outputs(source, files, {"--input": input_file})
     errors = error_console()
@@ -79,10 +80,10 @@ def reconstruct(
         originals = dataset_images(pipeline, images)
     else:
         originals = read_images(input_file, encoder.input.shape, images)
-    place = choose_place(backend, synapses, batch, len(originals))
+    place = choose_place(backend, synapses, device, batch, len(originals))
     started = time.perf_counter()
     with working(errors, f"encoding {len(originals)} images"):
-        opened = open_target(backend, encoder, images=place.batch, synapses=place.synapses)
+        opened = place.open(encoder)
         with contextlib.closing(opened) as target:
             encoded = encode_images(pipeline, target, originals, place.batch)
     with working(errors, f"decoding {len(originals)} images"):

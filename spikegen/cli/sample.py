@@ -89,6 +89,7 @@ def sample(
     seed: int,
     backend: str,
     synapses: str | None,
+    device: str | None,
     batch: int | None,
     npy: Path | None,
     tokens: Path | None,
@@ -107,7 +108,7 @@ def sample(
     from spikegen.runtime import write_counts, write_png
     from spikegen.runtime.images import check_channels
 
-    check_backend(backend, synapses)
+    check_backend(backend, synapses, device)
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts, "--state": state}
     check_outputs(source, files)
     errors = error_console()
@@ -120,7 +121,7 @@ def sample(
             raise click.UsageError(f"{option} is an option of pipelines of tokens; {pipeline.name} samples images")
     check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).output_shape[0])
     generator = check_generator(pipeline, generator) if of_tokens else None
-    place = choose_place(backend, synapses, batch, images)
+    place = choose_place(backend, synapses, device, batch, images)
     made = _run(pipeline, chosen, place, seed, images, state, generator, None if quiet else errors)
     write_png(output, made.images)
     write_array(npy, made.images)
@@ -155,12 +156,12 @@ def _run(
     console: Any,
 ) -> _Images:
     """Walk the solver's steps with the denoiser, then decode if the sample is tokens."""
-    from spikegen.runtime import Session, open_target
+    from spikegen.runtime import Session
 
     started = time.perf_counter()
     denoiser = pipeline.network("denoiser")
     steps = len(solver.timesteps)
-    opened = open_target(place.backend, denoiser, images=place.batch, synapses=place.synapses)
+    opened = place.open(denoiser)
     with contextlib.closing(opened) as target:
         session = Session(
             pipeline, target, solver, steps=steps, seed=seed, images=images, batch=place.batch, state_file=state

@@ -55,6 +55,7 @@ def statistics(
     seed: int,
     backend: str,
     synapses: str | None,
+    device: str | None,
     batch: int | None,
     state: Path | None,
     as_json: bool,
@@ -66,19 +67,19 @@ def statistics(
     of each diffusion step.
     """
     from spikegen.program import digest, save
-    from spikegen.runtime import NoisePower, open_target, with_noise_power
+    from spikegen.runtime import NoisePower, with_noise_power
     from spikegen.runtime.statistics import check_pipeline
 
-    check_backend(backend, synapses)
+    check_backend(backend, synapses, device)
     check_outputs(source, {"--output": output, "--state": state})
     errors = error_console()
     pipeline = read_pipeline(source, None if quiet else errors.print)
     check_pipeline(pipeline)
     name, data = _real_images(pipeline, dataset, images, seed)
-    place = choose_place(backend, synapses, batch, len(data))
+    place = choose_place(backend, synapses, device, batch, len(data))
     started = time.perf_counter()
     denoiser = pipeline.network("denoiser")
-    opened = open_target(place.backend, denoiser, images=place.batch, synapses=place.synapses)
+    opened = place.open(denoiser)
     with contextlib.closing(opened) as target:
         measurement = NoisePower(pipeline, target, data, every=every, seed=seed, batch=place.batch, state_file=state)
         steps, before = len(measurement.grid), measurement.completed

@@ -11,25 +11,25 @@ from spikegen.simulator import Simulator
 SYNAPSES = ("fast-conv", "sparse", "conv")  # of lava-unrolled; the first is the default
 
 
-def _simulator(program: Program, images: int, synapses: str | None) -> Target:  # noqa: ARG001 (one signature)
-    return Simulator(program)
+def _simulator(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
+    return Simulator(program, batch=images, device=device or "cpu")
 
 
-def _lava(program: Program, images: int, synapses: str | None) -> Target:  # noqa: ARG001 (one signature)
+def _lava(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
     from spikegen.exporters.lava import LavaTarget  # Lava itself is imported by its worker
 
     target: Target = LavaTarget(program, images=images)
     return target
 
 
-def _lava_unrolled(program: Program, images: int, synapses: str | None) -> Target:
+def _lava_unrolled(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
     from spikegen.exporters.lava import LavaTarget
 
     target: Target = LavaTarget(program, images=images, model="unrolled", synapses=synapses)
     return target
 
 
-BACKENDS: dict[str, Callable[[Program, int, str | None], Target]] = {
+BACKENDS: dict[str, Callable[[Program, int, str | None, str | None], Target]] = {
     "simulator": _simulator,
     "lava": _lava,
     "lava-unrolled": _lava_unrolled,
@@ -46,7 +46,9 @@ def default_batch(backend: str, images: int) -> int:
     return -(-images // parts)
 
 
-def open_target(backend: str, program: Program, *, images: int, synapses: str | None = None) -> Target:
+def open_target(
+    backend: str, program: Program, *, images: int, synapses: str | None = None, device: str | None = None
+) -> Target:
     """Build ``program`` on a backend; the caller closes the target.
 
     Args:
@@ -55,6 +57,7 @@ def open_target(backend: str, program: Program, *, images: int, synapses: str | 
         images: images of an evaluation (Lava processes are built for a number; fewer take as long in lava-unrolled).
         synapses: one of :data:`SYNAPSES`, how lava-unrolled holds the synapses; None for its default and for the other
             backends, which have one way only.
+        device: where the simulator computes, "cpu" or a CUDA device of torch; None for "cpu" and for the other backends.
 
     Raises:
         ConfigError: unknown backend or kind of synapses, or a backend that takes none.
@@ -66,4 +69,6 @@ def open_target(backend: str, program: Program, *, images: int, synapses: str | 
         raise ConfigError(f"synapses {synapses!r} are unknown; known are {', '.join(SYNAPSES)}")
     if synapses is not None and backend != "lava-unrolled":
         raise ConfigError(f"the backend {backend} takes no synapses; lava-unrolled does")
-    return BACKENDS[backend](program, images, synapses)
+    if device is not None and backend != "simulator":
+        raise ConfigError(f"the backend {backend} takes no device; simulator does")
+    return BACKENDS[backend](program, images, synapses, device)

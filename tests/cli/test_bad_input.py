@@ -41,7 +41,8 @@ def folder(made: Path, made_tokens: Path, working_folder: Path) -> Path:
         (("--solver", "ddim"), "solver 'ddim' does not fit this pipeline; its solvers are absorbing"),
         (("--solver", "ddpm", "--temperature", 1), "solver 'ddpm' does not fit this pipeline"),
         (("--generator", "table"), "'table' is not one of"),
-        (("--synapses", "conv"), "--synapses is an option of the backend lava, not of simulator"),
+        (("--synapses", "conv"), "--synapses is an option of the backend lava-unrolled, not of simulator"),
+        (("--device", "cpu", "--backend", "lava"), "--device is an option of the backend simulator, not of lava"),
         (("--tokens", "a.png"), "must be different files"),
         (("--npy", "vq.h5"), "must be different files"),
         (("--counts", "x", "--state", "./x"), "must be different files"),
@@ -49,6 +50,17 @@ def folder(made: Path, made_tokens: Path, working_folder: Path) -> Path:
 )
 def test_wrong_options_of_sample(arguments: tuple[Any, ...], message: str) -> None:
     refuse(2, message, "sample", "vq.h5", "-o", "a.png", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu", "device 'tpu' is unknown: cpu, cuda or cuda:0"),
+        ("mps", "device is 'mps', it must be cpu or cuda"),
+    ],
+)
+def test_devices_that_do_not_exist(device: str, message: str) -> None:
+    refuse(1, message, "sample", "vq.h5", "-o", "a.png", "--device", device)
 
 
 @pytest.mark.parametrize(
