@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -26,13 +27,13 @@ NAMES = ("int8", "float32", "matmul")
 pairs = st.tuples
 
 
-def laid_out(values: npt.NDArray[np.integer], dtype: torch.dtype) -> Tensor:
+def laid_out(values: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
     """(n, C, H, W) that lies in memory as (n, H, W, C)."""
     return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 2, 3, 1))).to(dtype).permute(0, 3, 1, 2)
 
 
 def computed(
-    name: str, convolution: Convolution, messages: Values, factor: int, before: Values | None = None
+    name: str, convolution: Convolution, messages: npt.NDArray[Any], factor: int, before: Values | None = None
 ) -> Values:
     """Currents of a kernel; with ``before``, those that it adds to these."""
     kernel = KERNELS[name](convolution, float(factor))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +75,7 @@ def driven(
     return np.stack(currents, axis=1), np.stack(spikes, axis=1)
 
 
-def assert_fires(way: str, population: Lif, currents: IntArray, expected: IntArray) -> None:
+def assert_fires(way: str, population: Lif, currents: IntArray, expected: npt.NDArray[Any]) -> None:
     """``currents`` [n, T or 1, C, H, W] make ``expected`` [n, T, C, H, W]."""
 
     def last(values: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.generic]:
@@ -124,7 +126,9 @@ def test_off_by_one_would_be_seen(way: str, du: int, dv: int) -> None:
     """Many neurons at the threshold, at half their range and at its end."""
     for vth in (0, 60_001, VTH_MAX):
         rng = np.random.default_rng(vth)
-        population = Lif("n", (2 * _BLOCK + 1, 1, 1), vth, du, dv, rng.integers(-99, 99, 2 * _BLOCK + 1), 0)
+        population = Lif(
+            "n", (2 * _BLOCK + 1, 1, 1), vth, du, dv, rng.integers(-99, 99, 2 * _BLOCK + 1).astype(np.int16), 0
+        )
         currents, expected = driven(rng, population, biases(population), 1, 6)
         assert 0.05 < expected.mean() < 0.95
         assert_fires(way, population, currents, expected)

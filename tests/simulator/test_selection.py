@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -124,7 +125,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, seconds: dict[type[Kernel], float]
 
 @pytest.mark.parametrize("fastest", ["int8", "float32", "matmul"])
 def test_the_fastest_exact_kernel_is_taken(fastest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"int8": Int8Kernel, "float32": FloatKernel, "matmul": MatmulKernel}
+    names: dict[str, Any] = {"int8": Int8Kernel, "float32": FloatKernel, "matmul": MatmulKernel}
     seconds = {name: 1.0 if name == fastest else 2.0 for name in names}
     calls = measured(monkeypatch, {names[name]: value for name, value in seconds.items()})
     found = Selection(tuple(names), CPU).choose(convolution(), 7, spikes=True, reach=1)
@@ -229,8 +230,8 @@ def test_without_an_exact_kernel() -> None:
 
 def test_the_measurement_is_the_best_of_some_runs_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter((0.0, 10.0, 13.0, 20.0, 22.0))  # the first run is not measured, then 3 s and 2 s
-    runs = []
-    monkeypatch.setattr(selection.time, "perf_counter", lambda: next(ticks))
+    runs: list[Tensor] = []
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     kernel: Any = runs.append
     messages = torch.zeros(1)
     assert selection._time(kernel, messages, CPU) == 2.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -32,7 +31,7 @@ WAYS: dict[str, Callable[[Program], Engine]] = {
 if torch.cuda.is_available():
     WAYS["cuda"] = partial(TorchEngine, device="cuda")
 
-each_way: Any = pytest.mark.parametrize("way", WAYS)
+each_way = pytest.mark.parametrize("way", WAYS)
 
 
 def simulator(way: str, program: Program, batch: int = 64) -> Simulator:
