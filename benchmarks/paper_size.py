@@ -44,7 +44,9 @@ def run_on_lava(file: Path, checkpoint: Path, seed: int) -> dict[str, dict[str, 
     found = {}
     for role, part in parts.items():
         start = time.perf_counter()
-        with LavaTarget(pipeline.network(role), 1, "conv", LAVA_TIMEOUT) as target:
+        with LavaTarget(
+            pipeline.network(role), images=1, model="unrolled", synapses="conv", timeout=LAVA_TIMEOUT
+        ) as target:
             built = time.perf_counter() - start
             result = verify_network(pipeline.network(role), {"Lava": target}, part.data.images, part.data.steps)
         found[role] = {
