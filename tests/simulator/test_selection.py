@@ -191,6 +191,7 @@ def test_where_no_tap_meets_a_message_bytes_are_not_tried() -> None:
     with pytest.raises(BackendError, match=r"^w: no tap meets a message, which the kernel int8 does not compute$"):
         Int8Kernel(deaf, 1.0)
     assert is_exact("matmul", deaf, 1, CPU)
+    assert Selection(("int8", "float32"), CPU).choose(deaf, 2, spikes=True, reach=1).kernel == "matmul"
     for changes in ({"stride": (1, 1)}, {"padding": (0, 0)}, {"padding": (0, 2)}, {"size": (1, 1, 2)}):
         assert dataclasses.replace(deaf, **changes).hears
     turned = dataclasses.replace(deaf, stride=(2, 1), padding=(1, 0))
