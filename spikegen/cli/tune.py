@@ -16,12 +16,12 @@ from spikegen.errors import LoweringError
 @click.command()
 @click.argument("source", metavar="PIPELINE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Pipeline file to write.")
-@click.option("--iterations", type=click.IntRange(min=1), default=500, show_default=True, help="Optimiser steps.")
+@click.option("--iterations", type=click.IntRange(min=1), default=150, show_default=True, help="Optimiser steps.")
 @click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True, help="Images per step.")
 @click.option(
     "--lr",
     type=click.FloatRange(min=0.0, min_open=True),
-    default=2e-3,
+    default=5e-4,
     show_default=True,
     help="Peak learning rate, relative to the size of the weights and to the thresholds.",
 )
@@ -29,9 +29,16 @@ from spikegen.errors import LoweringError
 @click.option(
     "--teacher-weight",
     type=click.FloatRange(min=0.0),
-    default=1.0,
+    default=10.0,
     show_default=True,
     help="Weight of the distance to the prediction of the teacher.",
+)
+@click.option(
+    "--bias-weight",
+    type=click.FloatRange(min=0.0),
+    default=30.0,
+    show_default=True,
+    help="Weight of the part of that distance that does not average out: offset, and slope other than 1.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of images and noise.")
 @click.option("--state", type=click.Path(path_type=Path), help="Folder of the resumable state; default: OUTPUT.state.")
@@ -49,6 +56,7 @@ def tune(
     lr: float,
     teacher: str | None,
     teacher_weight: float,
+    bias_weight: float,
     seed: int,
     state: Path | None,
     save_every: int,
@@ -80,7 +88,12 @@ def tune(
     errors = error_console()
     pipeline = read_pipeline(source, errors.print)
     settings = Tuning(
-        iterations=iterations, batch_size=batch_size, learning_rate=lr, teacher_weight=teacher_weight, seed=seed
+        iterations=iterations,
+        batch_size=batch_size,
+        learning_rate=lr,
+        teacher_weight=teacher_weight,
+        bias_weight=bias_weight,
+        seed=seed,
     )
     folder = output.with_name(f"{output.name}.state") if state is None else state
     tuner = Tuner(pipeline, folder, settings, None if teacher is None else load_checkpoint(teacher))

@@ -43,15 +43,17 @@ def test_a_teacher_and_a_folder_for_the_state(made: Path, working_folder: Path) 
     refuse(1, message, "tune", made / "small.h5", "-o", "tuned.h5", "--state", "kept", *FEW, "--quiet")
 
 
-def test_the_weight_of_the_teacher(made: Path, working_folder: Path) -> None:
+@pytest.mark.parametrize(("option", "default"), [("teacher_weight", 10), ("bias_weight", 30)])
+def test_the_weights_of_the_teacher(made: Path, working_folder: Path, option: str, default: float) -> None:
     tune = ("tune", made / "small.h5", "--teacher", made / "small", *FEW, "--quiet")
-    for weight in (0, 1, 5):
-        succeed(*tune, "-o", f"{weight}.h5", "--teacher-weight", weight)
+    flag = f"--{option.replace('_', '-')}"
+    for weight in (0, 5):
+        succeed(*tune, "-o", f"{weight}.h5", flag, weight)
     succeed(*tune, "-o", "default.h5")
-    found = {name: json.loads(load(f"{name}.h5").provenance["tuning"])["tuning"] for name in (0, 1, 5, "default")}
-    assert {name: settings["teacher_weight"] for name, settings in found.items()} == {0: 0, 1: 1, 5: 5, "default": 1}
-    refuse(2, "-1.0 is not in the range x>=0", *tune, "-o", "x.h5", "--teacher-weight", -1)
-    refuse(1, "Tuning.teacher_weight is inf", *tune, "-o", "x.h5", "--teacher-weight", "inf")
+    found = {name: json.loads(load(f"{name}.h5").provenance["tuning"])["tuning"] for name in (0, 5, "default")}
+    assert {name: settings[option] for name, settings in found.items()} == {0: 0, 5: 5, "default": default}
+    refuse(2, "-1.0 is not in the range x>=0", *tune, "-o", "x.h5", flag, -1)
+    refuse(1, f"Tuning.{option} is inf", *tune, "-o", "x.h5", flag, "inf")
 
 
 @pytest.mark.usefixtures("working_folder")

@@ -33,7 +33,7 @@ from spikegen.simulator import Simulator
 from spikegen.training import Progress, Recipe, untrained
 from spikegen.training import tuning as module
 from spikegen.training.program_network import ProgramNetwork
-from spikegen.training.tuning import Tuner, Tuning, noise_loss
+from spikegen.training.tuning import GROUPS, Tuner, Tuning, noise_loss, systematic_error
 from tests.training.recipes import TINY_TOKENS
 from tests.training.states import assert_same_state, saved, state
 
@@ -229,8 +229,52 @@ def test_teachers_that_do_not_fit(pipeline: Pipeline, tmp_path: Path) -> None:
         ("gradient_clip", -1.0),
         ("ema_decay", 1.0),
         ("teacher_weight", -0.5),
+        ("bias_weight", -1.0),
+        ("bias_weight", math.nan),
     ],
 )
 def test_settings_out_of_range(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^Tuning.{field} is {value}; it must be"):
         dataclasses.replace(Tuning(), **{field: value})
+
+
+def test_the_systematic_error_is_slope_and_offset_of_neighbouring_diffusion_steps() -> None:
+    """By hand: every group has its own slope and offset, beside noise that is orthogonal to the right prediction."""
+    generator = torch.Generator().manual_seed(0)
+    taught = torch.randn(GROUPS, 6, 1, 4, 4, generator=generator, dtype=torch.float64)
+    noise = torch.randn(taught.shape, generator=generator, dtype=torch.float64)
+    noise -= noise.mean(dim=(1, 2, 3, 4), keepdim=True)
+    taught -= taught.mean(dim=(1, 2, 3, 4), keepdim=True)
+    power = taught.square().mean(dim=(1, 2, 3, 4), keepdim=True)
+    noise -= (noise * taught).mean(dim=(1, 2, 3, 4), keepdim=True) / power * taught
+    slopes, offsets = torch.tensor([0.9, 1.0, 1.2, 1.0]), torch.tensor([0.0, 0.3, -0.1, 0.0])
+    predicted = slopes.view(-1, 1, 1, 1, 1) * taught + offsets.view(-1, 1, 1, 1, 1) + noise
+    steps = torch.arange(GROUPS * 6)
+    order = torch.randperm(GROUPS * 6, generator=generator)
+    found = systematic_error(predicted.flatten(0, 1)[order], taught.flatten(0, 1)[order], steps[order])
+    expected = ((slopes - 1).square() * power.flatten() + offsets.square()).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    assert float(systematic_error(predicted, predicted, steps[:GROUPS])) == pytest.approx(0.0, abs=1e-12)
+    # errors of opposite sign at low and at high noise do not make up for each other
+    f = taught.flatten(0, 1)
+    halves = torch.where(steps.view(-1, 1, 1, 1) < 12, 0.9, 1.1) * f
+    assert float(systematic_error(halves, f, steps)) == pytest.approx(0.01 * float(power.mean()), rel=1e-6)
+
+
+def test_the_systematic_error_takes_back_what_tuning_by_the_mean_square_loses(
+    pipeline: Pipeline, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """With its weight, the tuned network predicts neither too little nor too much."""
+    slopes = {}
+    for weight in (0.0, 100.0):
+        tuning = Tuning(iterations=40, batch_size=32, learning_rate=1e-2, warmup=3, bias_weight=weight)
+        tuner = Tuner(pipeline, tmp_path / str(weight), tuning, checkpoint)
+        network = ProgramNetwork(tuner.run().pipeline.network("denoiser"))
+        generator = torch.Generator().manual_seed(3)
+        noisy, t = (
+            torch.cat(parts) for parts in zip(*[tuner.task.batch(generator)[:2] for _ in range(16)], strict=True)
+        )
+        with torch.no_grad():
+            predicted, taught = network(noisy, t), checkpoint.model.eval()(noisy, t).double()
+        slopes[weight] = float((predicted * taught).mean() / taught.square().mean())
+    assert abs(slopes[100.0] - 1) < 0.5 * abs(slopes[0.0] - 1)
