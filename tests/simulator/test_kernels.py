@@ -219,6 +219,15 @@ def test_phases_of_a_transposed_convolution_have_what_they_need_of_its_kernel() 
         ((1, 0), (0, 0), (1, 1), (1, 6, 7)),
         ((1, 1), (1, 1), (2, 2), (1, 5, 6)),
     ]
+    # the first outputs that are none lie as far apart as the taps
+    dilated = dataclasses.replace(projection, dilation=(2, 1), padding=(2, 1))
+    assert [p.corner for p in parts(dilated, (1, 4, 5), (1, 8, 10))] == [(2, 1), (2, 0), (0, 0), (2, 1)]
+    messages = np.random.default_rng(0).integers(0, 2, (2, 1, 4, 5)).astype(np.int32)
+    expected = projection_currents(dilated, messages)
+    for part in parts(dilated, (1, 4, 5), (1, 8, 10)):
+        wanted = delivered(dilated, part, (1, 8, 10), expected)
+        for name in NAMES:
+            np.testing.assert_array_equal(cut(part, computed(name, part.convolution, messages, 1), wanted), wanted)
     # a stride would begin between two outputs of the trimmed kernel
     strided = dataclasses.replace(projection, stride=(2, 1))
     shapes = [tuple(part.convolution.weight.shape[2:]) for part in parts(strided, (1, 4, 5), (1, 4, 10))]
