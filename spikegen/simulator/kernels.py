@@ -62,11 +62,14 @@ class Convolution:
         return int(self.weight.numel() * height * width)
 
     @property
-    def hears(self) -> bool:
-        """Whether any tap meets a message; strides may lead over all of them, from padding to padding."""
-        axes = zip(self.size[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+    def ordinary(self) -> bool:
+        """Whether every window reaches into the messages and some tap meets one.
+
+        Others have outputs of nothing but padding. Some of them end the process in torch 2.3 (oneDNN).
+        """
+        axes = list(zip(self.size[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True))
         return all(
-            any(0 <= i * stride + tap * d - pad < s for i in range(count) for tap in range(k))
+            pad <= d * (k - 1) and any(0 <= i * stride + tap * d - pad < s for i in range(count) for tap in range(k))
             for count, (s, k, stride, pad, d) in zip(self.outputs[1:], axes, strict=True)
         )
 
@@ -89,11 +92,11 @@ class Int8Kernel:
     Spikes are 0 or 1, so that even where oneDNN adds pairs of products in 16 bits (no VNNI) nothing saturates.
 
     Raises:
-        BackendError: no tap meets a message, where oneDNN (of torch 2.3) ends the process.
+        BackendError: a geometry that is not :attr:`Convolution.ordinary`.
     """
 
     def __init__(self, conv: Convolution, factor: float) -> None:
-        _check_hears(conv, "int8")
+        _check_ordinary(conv, "int8")
         self._geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         count = len(conv.weight)
         self._scale, self._zero = torch.full((count,), factor), torch.zeros(count, dtype=torch.int32)
@@ -119,11 +122,11 @@ class FloatKernel:
     """torch's convolution in float32.
 
     Raises:
-        BackendError: no tap meets a message, where torch 2.3 ends the process.
+        BackendError: a geometry that is not :attr:`Convolution.ordinary`.
     """
 
     def __init__(self, conv: Convolution, factor: float) -> None:
-        _check_hears(conv, "float32")
+        _check_ordinary(conv, "float32")
         self._weight = (conv.weight.float() * factor).contiguous(memory_format=torch.channels_last)
         self._geometry = (None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
@@ -170,6 +173,8 @@ KERNELS: dict[str, Callable[[Convolution, float], Kernel]] = {
 }
 
 
-def _check_hears(conv: Convolution, kernel: str) -> None:
-    if not conv.hears:
-        raise BackendError(f"{conv.name}: no tap meets a message, which the kernel {kernel} does not compute")
+def _check_ordinary(conv: Convolution, kernel: str) -> None:
+    if not conv.ordinary:
+        raise BackendError(
+            f"{conv.name}: some windows meet nothing but padding, which the kernel {kernel} does not compute"
+        )

@@ -61,14 +61,20 @@ def parts(projection: Projection, source: Shape, target: Shape) -> tuple[Part, .
 
 def _trimmed(convolution: Convolution, phase: tuple[int, int]) -> Part:
     """Without the first and last rows and columns of the kernel that are zero in all channels."""
-    weight, corner = convolution.weight, [0, 0]
+    weight, padding, corner = convolution.weight, list(convolution.padding), [0, 0]
     for axis in (0, 1):
         if convolution.stride[axis] > 1:
             continue  # the outputs would begin between two of the trimmed convolution
-        used = weight.ne(0).transpose(0, 2 + axis).flatten(1).any(dim=1).nonzero().flatten().tolist() or [0]
-        weight = weight.narrow(2 + axis, used[0], used[-1] - used[0] + 1)
-        corner[axis] = used[0] * convolution.dilation[axis]
-    return Part(replace(convolution, weight=weight.contiguous()), phase, (corner[0], corner[1]))
+        used = weight.ne(0).transpose(0, 2 + axis).flatten(1).any(dim=1).nonzero().flatten().tolist()
+        used = used or [weight.shape[2 + axis] // 2]  # one tap of zeros
+        before, after = used[0], weight.shape[2 + axis] - 1 - used[-1]
+        weight = weight.narrow(2 + axis, before, used[-1] - before + 1)
+        # Padding that only those rows met goes, as much as both ends allow.
+        gone = convolution.dilation[axis] * before, convolution.dilation[axis] * after
+        padding[axis] = max(0, convolution.padding[axis] - min(gone))
+        corner[axis] = gone[0] - convolution.padding[axis] + padding[axis]
+    trimmed = replace(convolution, weight=weight.contiguous(), padding=(padding[0], padding[1]))
+    return Part(trimmed, phase, (corner[0], corner[1]))
 
 
 def is_copy(projection: Projection) -> bool:

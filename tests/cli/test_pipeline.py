@@ -62,7 +62,9 @@ def test_verify_finds_no_difference_on_any_target(made: Path) -> None:
     assert found["targets"] == ["SLAYER", "Lava (fused)", "Lava (conv)"]
     assert found["generator"] is None
     network = found["networks"]["denoiser"]
-    assert [row["differing"] for row in network["nodes"]] == [dict.fromkeys(found["targets"], 0)] * len(network["nodes"])
+    assert [row["differing"] for row in network["nodes"]] == [dict.fromkeys(found["targets"], 0)] * len(
+        network["nodes"]
+    )
     assert sum(row["events"] for row in network["nodes"]) > 1000
     spiking = [row for row in network["nodes"] if row["agreement"] is not None]
     assert min(row["agreement"] for row in spiking) > 0.8
