@@ -22,25 +22,24 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from quality import Figures, FloatArray, digit_figures, real_digits, real_halves, sample_float
 
+from spikegen.atomic import write_atomically
 from spikegen.diffusion import default_solver, make_solver
 from spikegen.errors import ConfigError
 from spikegen.lowering.export import export_model
 from spikegen.models import Checkpoint, HardResetNeuron, load_checkpoint
 from spikegen.models.checkpoint import WEIGHTS_FILE
-from spikegen.program import Counts, Evaluation, Pipeline, Program, Readout, load, save
-from spikegen.program.counting import tap_rows
+from spikegen.program import Pipeline, Program, load, save
 from spikegen.program.threshold import guided, nearest_scales
 from spikegen.runtime import Session, write_png
 from spikegen.runtime.statistics import NoisePower, with_noise_power
@@ -55,14 +54,14 @@ TITLES = {"sddpm": "SDDPM", "tsm": "SDDPM + TSM", "fsddim": "FSDDIM", "ann": "AN
 SHIPPED = "fsddim"  # as digits-unet
 GUIDED = ("sddpm", "tsm")
 GUIDANCE = 0.997
-STEPS, BATCH, NOISE_BATCHES, DIFFUSION_STEPS = 20, 100, 20, 1000
+STEPS, PART, BATCH, NOISE_BATCHES, DIFFUSION_STEPS = 20, 1000, 100, 20, 1000
 SOLVERS = (
     *(("ddpm", steps) for steps in (10, 20, 50)),
     *(("ddim", steps) for steps in (10, 20, 50)),
     *(("analytic", steps) for steps in (10, 20, 50)),
     *(("dpm-solver++", steps) for steps in (10, 20)),
 )
-TUNING = Tuning(iterations=400)
+TUNING = Tuning()
 STATISTICS_IMAGES, STATISTICS_EVERY = 64, 20
 
 
@@ -133,52 +132,22 @@ def possible_scale(pipeline: Pipeline) -> float:
     return GUIDANCE
 
 
-class TorchTarget:
-    """A Program on torch's convolutions: exact as every target, faster than the simulator, and checked with it."""
-
-    def __init__(self, program: Program) -> None:
-        self.program, self.network = program, ProgramNetwork(program).eval()
-        self.rows = {
-            name: tap_rows(program, name) for name, node in program.nodes.items() if not isinstance(node, Readout)
-        }
-
-    def __enter__(self) -> TorchTarget:
-        return self
-
-    def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def evaluate(self, frames: npt.NDArray[np.int32], step: int, record: bool = False) -> Evaluation:
-        """See :meth:`spikegen.program.Target.evaluate`."""
-        shape = (self.program.timesteps, len(frames))
-        with torch.no_grad():
-            found = self.network.messages(torch.from_numpy(frames).float()[None], torch.full((len(frames),), step))
-        messages = {
-            name: value.expand(*shape, *value.shape[2:]).transpose(0, 1).numpy().astype(np.int32)
-            for name, value in found.items()
-        }
-        readouts = {readout.name: messages.pop(readout.name) for readout in self.program.readouts()}
-        taps = {name: self.rows[name] @ np.count_nonzero(m, axis=(0, 1)).ravel() for name, m in messages.items()}
-        counts = Counts.from_taps(self.program, len(frames), taps)
-        return Evaluation(readouts, counts, messages if record else {})
-
-
-def check_target(program: Program, seed: int) -> None:
-    """SystemExit unless :class:`TorchTarget` and the simulator agree on every message, current and count."""
+def check_network(program: Program, seed: int) -> None:
+    """SystemExit unless the network that is tuned and the simulator agree on every message and current."""
     rng = np.random.default_rng(seed)
     frames = program.input.quantize(rng.standard_normal((4, *program.input.shape)))
+    network = ProgramNetwork(program).eval()
     for step in (0, program.conditioning.steps // 2):
-        a, b = (target.evaluate(frames, step, record=True) for target in (TorchTarget(program), Simulator(program)))
-        pairs = [(x[name], y[name]) for x, y in ((a.readouts, b.readouts), (a.messages, b.messages)) for name in y]
-        if a.counts != b.counts or not all(np.array_equal(x, y) for x, y in pairs):
-            raise SystemExit(f"{program.name}: torch and the simulator differ at diffusion step {step}")
+        found = Simulator(program).evaluate(frames, step, record=True)
+        with torch.no_grad():
+            learnt = network.messages(torch.from_numpy(frames).float()[None], torch.full((len(frames),), step))
+        for name, value in (*found.messages.items(), *found.readouts.items()):
+            if not np.array_equal(learnt[name].transpose(0, 1).expand(value.shape).numpy(), value):
+                raise SystemExit(f"{program.name}: {name} differs at diffusion step {step}")
 
 
 class Bench:
-    """Samples of one seed and number, and their figures; what is measured already is read from the run folder."""
+    """Samples in parts of :data:`PART`, each with a seed of its own; parts that exist are read from the run folder."""
 
     def __init__(self, runs: Path, images: int, seed: int) -> None:
         self.runs, self.images, self.seed = runs, images, seed
@@ -186,23 +155,40 @@ class Bench:
 
     def row(self, key: str, model: Checkpoint | Pipeline, solver: str, steps: int) -> Figures:
         """Figures of samples of ``model``, with its synaptic operations per evaluation if it is a pipeline."""
-        path = self.runs / "figures" / f"{key}-{solver}-{steps}-{self.images}-{self.seed}.json"
-        if path.exists():
-            found: Figures = json.loads(path.read_text())
-            return found
-        started = time.monotonic()
-        if isinstance(model, Checkpoint):
-            chosen = make_solver(solver, model.beta_schedule, model.model.config.diffusion_steps)
-            images = sample_float(model, chosen, steps, self.images, self.seed)
-            result = self.figures(images)
-        else:
-            images, operations = self._integer(model, solver, steps)
-            result = {**self.figures(images), "operations": operations}
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result))
-        write_png(path.with_suffix(".png"), images[:64])
-        print(f"{path.stem}: {result} ({time.monotonic() - started:.0f} s)", flush=True)
-        return result
+        folder = self.runs / "figures"
+        folder.mkdir(exist_ok=True)
+        if isinstance(model, Pipeline):
+            check_network(model.network("denoiser"), self.seed)
+        parts = []
+        for seed in range(self.seed, self.seed + self.images // PART):
+            path = folder / f"{key}-{solver}-{steps}-{seed}.npz"
+            if not path.exists():
+                started = time.monotonic()
+                sample = self._sample if isinstance(model, Checkpoint) else self._sample_integer
+                images, operations = sample(model, solver, steps, seed)  # type: ignore[operator]
+                buffer = io.BytesIO()
+                np.savez(buffer, images=images.astype(np.float32), operations=operations)
+                write_atomically(path, buffer.getvalue())
+                print(f"{path.stem} ({time.monotonic() - started:.0f} s)", flush=True)
+            with np.load(path, allow_pickle=False) as found:
+                parts.append((found["images"].astype(np.float64), float(found["operations"])))
+        images = np.concatenate([images for images, _ in parts])
+        write_png(folder / f"{key}-{solver}-{steps}.png", images[:64])
+        operations = sum(operations for _, operations in parts) / len(parts)
+        return {**self.figures(images), **({"operations": operations} if operations else {})}
+
+    def _sample(self, model: Checkpoint, solver: str, steps: int, seed: int) -> tuple[FloatArray, float]:
+        chosen = make_solver(solver, model.beta_schedule, model.model.config.diffusion_steps)
+        return sample_float(model, chosen, steps, PART, seed), 0.0
+
+    def _sample_integer(self, model: Pipeline, solver: str, steps: int, seed: int) -> tuple[FloatArray, float]:
+        with Simulator(model.network("denoiser"), batch=BATCH) as target:
+            session = Session(
+                model, target, default_solver(model, solver), steps=steps, seed=seed, images=PART, batch=BATCH
+            )
+            result = session.run()
+        operations = sum(sum(counts.effective.values()) for _, counts in result.counts)
+        return np.asarray(result.sample), operations / (steps * PART)
 
     def noise_error(self, key: str, model: Checkpoint | Pipeline) -> float:
         """Mean squared error of the predicted noise, the loss of training, on the same noised digits for all models."""
@@ -222,18 +208,6 @@ class Bench:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(float(np.mean(losses))))
         return float(json.loads(path.read_text()))
-
-    def _integer(self, pipeline: Pipeline, solver: str, steps: int) -> tuple[FloatArray, float]:
-        program = pipeline.network("denoiser")
-        chosen = default_solver(pipeline, solver)
-        check_target(program, self.seed)
-        with TorchTarget(program) as target:
-            session = Session(
-                pipeline, target, chosen, steps=steps, seed=self.seed, images=self.images, batch=min(self.images, BATCH)
-            )
-            result = session.run()
-        operations = sum(sum(counts.effective.values()) for _, counts in result.counts)
-        return np.asarray(result.sample), operations / (steps * self.images)
 
 
 def quality_rows(bench: Bench, variant: Variant) -> Iterator[tuple[str, Figures]]:
@@ -255,7 +229,7 @@ def quality_rows(bench: Bench, variant: Variant) -> Iterator[tuple[str, Figures]
 def with_statistics(runs: Path, pipeline: Pipeline, seed: int) -> Pipeline:
     """``pipeline`` with the measured power of its predicted noise, for the solver analytic."""
     chosen = np.random.default_rng(seed).permutation(len(real_digits()))[:STATISTICS_IMAGES]
-    with TorchTarget(pipeline.network("denoiser")) as target:
+    with Simulator(pipeline.network("denoiser")) as target:
         state = runs / f"{pipeline.name}-statistics.json"
         power = NoisePower(
             pipeline, target, real_digits()[chosen], every=STATISTICS_EVERY, seed=seed, state_file=state
@@ -268,9 +242,9 @@ def main() -> None:
     runs = Path(__file__).parent / "runs"
     parser.add_argument("--runs", type=Path, default=runs, help="folder of networks and figures (%(default)s)")
     parser.add_argument("--solvers-of", default=SHIPPED, choices=[name for name in TITLES if name != "ann"])
-    parser.add_argument("-n", type=int, default=2000, help="samples per row")
-    parser.add_argument("--solver-images", type=int, default=1000, help="samples per row of the solvers")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-n", type=int, default=6000, help=f"samples per row, a multiple of {PART} (%(default)s)")
+    parser.add_argument("--solver-images", type=int, default=2000, help="the same for the solvers (%(default)s)")
+    parser.add_argument("--seed", type=int, default=100, help="of the first part; the others follow (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
 

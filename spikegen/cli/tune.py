@@ -36,7 +36,7 @@ from spikegen.errors import LoweringError
 @click.option(
     "--bias-weight",
     type=click.FloatRange(min=0.0),
-    default=30.0,
+    default=100.0,
     show_default=True,
     help="Weight of the part of that distance that does not average out: offset, and slope other than 1.",
 )

@@ -54,7 +54,7 @@ class Tuning:
     gradient_clip: float = 1.0
     ema_decay: float = 0.95
     teacher_weight: float = 10.0
-    bias_weight: float = 30.0
+    bias_weight: float = 100.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ def test_a_teacher_and_a_folder_for_the_state(made: Path, working_folder: Path) 
     refuse(1, message, "tune", made / "small.h5", "-o", "tuned.h5", "--state", "kept", *FEW, "--quiet")
 
 
-@pytest.mark.parametrize(("option", "default"), [("teacher_weight", 10), ("bias_weight", 30)])
+@pytest.mark.parametrize(("option", "default"), [("teacher_weight", 10), ("bias_weight", 100)])
 def test_the_weights_of_the_teacher(made: Path, working_folder: Path, option: str, default: float) -> None:
     tune = ("tune", made / "small.h5", "--teacher", made / "small", *FEW, "--quiet")
     flag = f"--{option.replace('_', '-')}"
