@@ -203,6 +203,13 @@ class Conv:
         object.__setattr__(self, "weight", frozen(self.weight, np.int8))
         object.__setattr__(self, "gains", frozen(self.gains, np.int32))
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether every channel goes to the same channel with the same weight: a relayed stream."""
+        plain = (self.stride, self.padding, self.shuffle) == ((1, 1), (0, 0), 1)
+        depthwise = self.weight.shape == (self.groups, 1, 1, 1)
+        return plain and depthwise and bool((self.weight == self.weight.flat[0]).all())
+
     def target_shape(self, source: Shape) -> Shape:
         """Shape of the currents for messages of shape ``source``."""
         out, _, *kernel = self.weight.shape

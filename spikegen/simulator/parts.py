@@ -75,12 +75,3 @@ def _trimmed(convolution: Convolution, phase: tuple[int, int]) -> Part:
         corner[axis] = gone[0] - convolution.padding[axis] + padding[axis]
     trimmed = replace(convolution, weight=weight.contiguous(), padding=(padding[0], padding[1]))
     return Part(trimmed, phase, (corner[0], corner[1]))
-
-
-def is_copy(projection: Projection) -> bool:
-    """Whether every channel goes to the same channel with the same weight: a relayed stream."""
-    if not isinstance(projection, Conv):
-        return False
-    plain = (projection.stride, projection.padding, projection.shuffle) == ((1, 1), (0, 0), 1)
-    depthwise = projection.weight.shape == (projection.groups, 1, 1, 1)
-    return plain and depthwise and bool((projection.weight == projection.weight.flat[0]).all())

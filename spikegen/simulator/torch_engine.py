@@ -18,7 +18,7 @@ from spikegen.simulator.engine import Messages, Pass
 from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel
 from spikegen.simulator.neurons import COMPILED, CompiledFire, Fire, Neurons, fire_by_torch
 from spikegen.simulator.numpy_engine import population_messages
-from spikegen.simulator.parts import Part, is_copy, parts
+from spikegen.simulator.parts import Part, parts
 from spikegen.simulator.selection import Choice, Selection
 
 _TYPICAL_IMAGES = 16  # of a call when kernels are measured
@@ -220,7 +220,7 @@ class TorchEngine:
         choices = []
         for part in parts(projection, source.shape, population.shape):
             conv = part.convolution
-            if is_copy(projection):
+            if isinstance(projection, Conv) and projection.is_copy:
                 choice = Choice("copy", {}, frames, conv.macs)
             else:
                 choice = self._selection.choose(conv, frames, spikes=spikes, reach=_largest(source))

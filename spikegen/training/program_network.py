@@ -226,7 +226,7 @@ class ProgramNetwork(nn.Module):
         for geometry, bundle in self._plan[source].items():
             weights = [self.weight(p.name)() * float(1 << p.exponent) for p in bundle]
             given = messages.to(geometry.dtype)
-            if geometry.only and _is_copy(bundle[0]):
+            if isinstance(bundle[0], Conv) and bundle[0].is_copy:
                 currents = [given * weights[0].to(geometry.dtype)[:, 0]]
             elif isinstance(bundle[0], Conv):
                 kernel = (torch.cat(weights) if len(weights) > 1 else weights[0]).to(geometry.dtype)
@@ -261,7 +261,7 @@ class ProgramNetwork(nn.Module):
             dtype = torch.float32 if self._largest(p) < _EXACT_FLOAT32 else torch.float64
             if isinstance(p, Conv):
                 height, width = p.weight.shape[2:]
-                only = p.name if p.groups > 1 or _is_copy(p) else ""
+                only = p.name if p.groups > 1 or p.is_copy else ""
                 geometry = _Geometry(p.stride, p.padding, p.dilation, (height, width), dtype, only)
             else:
                 geometry = _Geometry((0, 0), (0, 0), (0, 0), (0, 0), dtype, p.name)
@@ -289,15 +289,6 @@ class ProgramNetwork(nn.Module):
         return torch.float32 if reach >> smallest < _EXACT_FLOAT32 else torch.float64
 
 
-def _is_copy(projection: Projection) -> bool:
-    """Whether every channel goes to the same channel with the same weight: a relayed stream."""
-    if not isinstance(projection, Conv):
-        return False
-    plain = (projection.stride, projection.padding, projection.shuffle) == ((1, 1), (0, 0), 1)
-    depthwise = projection.weight.shape == (projection.groups, 1, 1, 1)
-    return plain and depthwise and bool((projection.weight == projection.weight.flat[0]).all())
-
-
 def _power_of_two(x: float) -> float:
     return 2.0 ** round(math.log2(x)) if x > 0 else 1.0
 
@@ -308,7 +299,7 @@ def _weight_shadow(projection: Projection) -> Shadow:
     used = weight[weight != 0].astype(np.float64)
     unit = _power_of_two(float(np.sqrt(np.mean(used**2))) if used.size else 1.0)
     low, high = torch.tensor(float(WEIGHT_MIN)), torch.tensor(float(WEIGHT_MAX))
-    return Shadow(weight, unit, low, high, sparse=True, fixed=_is_copy(projection))
+    return Shadow(weight, unit, low, high, sparse=True, fixed=isinstance(projection, Conv) and projection.is_copy)
 
 
 def _bias_shadow(population: Lif, table: npt.NDArray[np.int16] | None) -> Shadow:

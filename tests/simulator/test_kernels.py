@@ -18,7 +18,7 @@ from spikegen.program import Conv, Dense, Projection
 from spikegen.program.ir import Shape
 from spikegen.simulator.currents import projection_currents
 from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Convolution
-from spikegen.simulator.parts import Part, is_copy, parts
+from spikegen.simulator.parts import Part, parts
 from spikegen.simulator.selection import is_exact
 
 Values = npt.NDArray[np.int64]
@@ -247,8 +247,8 @@ def depthwise(value: int, **changes: object) -> Conv:
 
 def test_what_a_copy_is() -> None:
     other = np.array([1, 1, 2], dtype=np.int8).reshape(3, 1, 1, 1)
-    assert is_copy(depthwise(-7))
-    assert is_copy(depthwise(0))
+    assert depthwise(-7).is_copy
+    assert depthwise(0).is_copy
     for change in (
         {"stride": (1, 2)},
         {"padding": (1, 0)},
@@ -258,8 +258,7 @@ def test_what_a_copy_is() -> None:
         {"weight": np.ones((3, 1, 2, 1), dtype=np.int8)},
         {"weight": np.ones((12, 1, 1, 1), dtype=np.int8), "shuffle": 2},
     ):
-        assert not is_copy(depthwise(1, **change)), change
-    assert not is_copy(Dense("d", "a", "b", np.ones((1, 1), dtype=np.int8), 0))
+        assert not depthwise(1, **change).is_copy, change
 
 
 @pytest.mark.parametrize("value", [-128, 0, 1, 127])
