@@ -26,7 +26,7 @@ class FusedModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     The simulator, and torch with it, is first imported in this process, at its first run. Threads of torch do not
     survive a fork, so a copy that had worked before the fork would wait for them for ever (``lava/proc/conv/utils.py``
-    turned torch off for that); a fresh one may use as many as it likes.
+    turned torch off for that); a fresh one may.
     """
 
     def __init__(self, proc_params: Any) -> None:
@@ -60,7 +60,21 @@ class FusedModel(PyLoihiProcessModel):  # type: ignore[misc]
     def _evaluate(self) -> Evaluation:
         exchange = self._exchange
         if self._simulator is None:
+            _leave_a_core()
             from spikegen.simulator import Simulator
 
             self._simulator = Simulator(self._program)
         return self._simulator.evaluate(exchange.frames[: exchange.images], exchange.step, exchange.record)
+
+
+def _leave_a_core() -> None:
+    """One thread of torch less: Lava's runtime service polls without a pause while a process works.
+
+    (``lava/magma/runtime/runtime_services/runtime_service.py``, ``_get_pm_resp``.) Threads that wait for each other
+    would stand still whenever it takes the core of one of them.
+    """
+    try:
+        import torch
+    except ImportError:  # the simulator has an engine without it
+        return
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
