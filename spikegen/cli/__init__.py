@@ -44,6 +44,12 @@ COMMANDS: dict[str, LazyCommand] = {
         "Show what a pipeline consists of and how it was made.",
         "spikegen inspect digits.h5",
     ),
+    "check": LazyCommand(
+        "spikegen.cli.check",
+        "check",
+        "Check a pipeline against the limits of a Loihi 2 board.",
+        "spikegen check digits.h5 --board oheogulch --fix",
+    ),
     "verify": LazyCommand(
         "spikegen.cli.verify",
         "verify",
