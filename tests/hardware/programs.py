@@ -46,3 +46,10 @@ def skips(channels: int = 4, size: int = 8) -> Program:
         (conv("in", "a", 1, channels), *inner, conv("d", "out", channels, channels)),
         size,
     )
+
+
+def strided() -> Program:
+    """in -> a (8x8) -> b (4x4, two groups, stride 2) -> out."""
+    out = Readout("out", (4, 4, 4), np.ones(4), np.zeros(4))
+    half = Conv("a>b", "a", "b", kernel(4, 2), 1, stride=(2, 2), padding=(1, 1), groups=2)
+    return program((lif("a", 4, 8), lif("b", 4, 4), out), (conv("in", "a", 1, 4), half, conv("b", "out", 4, 4)))

@@ -45,6 +45,11 @@ def test_the_delay_of_an_input_is_placed_too() -> None:
     assert layout.cores_by_population()["in"] == 1
 
 
+def test_a_chain_is_in_the_order_of_its_delays() -> None:
+    program = changed(changed(skips(), "a>c", delay=40), "a>d", delay=9)  # a set of the two begins with 40
+    assert delays(with_delays(network_of(program)))[:2] == ["a | delay 9", "a | delay 40"]
+
+
 def test_equal_delays_share_a_layer_unless_the_gains_differ() -> None:
     program = skips()
     assert delays(with_delays(network_of(changed(program, "a>d", delay=1)))) == ["a | delay 1", "b | delay 1"]

@@ -15,7 +15,7 @@ from spikegen.hardware.loihi2.limits import Budget
 from spikegen.hardware.loihi2.network import Form, Layer, Link, Network, Role, network_of
 from spikegen.program import Conv, Dense, Program
 from spikegen.program.counting import conv_taps
-from tests.hardware.programs import chain, skips
+from tests.hardware.programs import chain, skips, strided
 from tests.program.examples import changed, every_field, every_primitive
 
 
@@ -117,13 +117,17 @@ def core_of(layout: Layout, name: str) -> npt.NDArray[np.int64]:
 
 @pytest.mark.parametrize("per_chip", [1, 3])
 @pytest.mark.parametrize(
-    "make", [every_primitive, every_field, lambda: skips(4, 6)], ids=["primitives", "all", "skips"]
+    ("make", "size"),
+    [(every_primitive, 9), (every_field, 9), (lambda: skips(4, 6), 9), (strided, 3), (strided, 16)],
+    ids=["primitives", "all", "skips", "strided, channels split", "strided"],
 )
-def test_traffic_is_every_message_to_a_core_on_another_chip(make: Callable[[], Program], per_chip: int) -> None:
+def test_traffic_is_every_message_to_a_core_on_another_chip(
+    make: Callable[[], Program], size: int, per_chip: int
+) -> None:
     program = make()
     for projection in program.projections:  # delays would be layers of their own
         program = changed(program, projection.name, delay=0)
-    layout = place(program, Budget(neurons=9, cores_per_chip=per_chip))
+    layout = place(program, Budget(neurons=size, cores_per_chip=per_chip))
     assert layout.chips > 3
     expected: dict[tuple[int, int], int] = {}
     for projection in program.projections:
