@@ -57,7 +57,7 @@ def open_target(
         images: images of an evaluation (Lava processes are built for a number; fewer take as long in lava-unrolled).
         synapses: one of :data:`SYNAPSES`, how lava-unrolled holds the synapses; None for its default and for the other
             backends, which have one way only.
-        device: where the simulator computes, "cpu" or a CUDA device of torch; None for "cpu" and for the other backends.
+        device: where the simulator computes, "cpu" or a CUDA device of torch; None for "cpu" and the other backends.
 
     Raises:
         ConfigError: unknown backend or kind of synapses, or a backend that takes none.

@@ -14,6 +14,13 @@ import numpy.typing as npt
 
 from spikegen.program import SwishTail
 
+try:
+    from spikegen.runtime import compiled_tail
+except ImportError:  # without numba the same operations one array after the other
+    COMPILED = False
+else:
+    COMPILED = True
+
 FloatArray = npt.NDArray[np.float64]
 
 # exp(-x) underflows to 0 from 745.2 on
@@ -39,13 +46,18 @@ def swish_tail(tail: SwishTail, t: int, x: FloatArray) -> FloatArray:
         float64 [N, O, H, W].
     """
     normed = x * tail.norm_scale[:, None, None] + tail.norm_shift[:, None, None]
-    q = (_correlation(tail.weight, swish(normed)) + tail.bias[:, None, None]) * tail.gains[t]
-    mixed: FloatArray = swish(_correlation(tail.mix_weight, q) + tail.mix_bias[:, None, None]) + q
+    q = (correlation(tail.weight, swish(normed)) + tail.bias[:, None, None]) * tail.gains[t]
+    mixed: FloatArray = swish(correlation(tail.mix_weight, q) + tail.mix_bias[:, None, None]) + q
     return mixed
 
 
 def swish(z: FloatArray) -> FloatArray:
     """``z / (1 + exp(-z))`` of any finite float64; the exponential is taken of ``-|z|``, which cannot overflow."""
+    if COMPILED:
+        compiled: FloatArray = np.empty_like(z, order="C")
+        flat = np.ascontiguousarray(z).ravel()
+        compiled_tail.swish(flat, compiled.ravel(), np.array(_COEFFICIENTS), _LN2_HIGH, _LN2_LOW, _UNDERFLOW)
+        return compiled
     small = exp_of_minus(np.abs(z))
     swished: FloatArray = z * np.where(z < 0, small, 1.0) / (1.0 + small)
     return swished
@@ -67,12 +79,15 @@ def exp_of_minus(x: FloatArray) -> FloatArray:
     return power
 
 
-def _correlation(weight: FloatArray, x: FloatArray) -> FloatArray:
+def correlation(weight: FloatArray, x: FloatArray) -> FloatArray:
     """Correlation of [O, C, kh, kw] with [N, C, H, W], padded by half the kernel: one addition per channel and tap."""
     _, channels, kh, kw = weight.shape
     height, width = x.shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2)))
     total = np.zeros((len(x), len(weight), height, width))
+    if COMPILED:
+        compiled_tail.correlate(np.asarray(weight), padded, total)
+        return total
     for c in range(channels):
         for i in range(kh):
             for j in range(kw):

@@ -30,7 +30,7 @@ class Simulator:
         batch: images per pass; bounds the memory, never changes a result.
         engine: one of :data:`ENGINES`, never changes a result; None: torch if it is installed.
         device: ``"cpu"`` or ``"cuda"``, of the engine torch.
-        kernels: keys of :data:`spikegen.simulator.kernels.KERNELS` that the engine torch may use; empty: all that suit
+        kernels: keys of ``spikegen.simulator.kernels.KERNELS`` that the engine torch may use; empty: all that suit
             the device, the fastest of them by measurement.
 
     Raises:

@@ -88,7 +88,7 @@ class TorchEngine:
             messages[port.name] = self._to_numpy(live[port.name])
         for population in program.populations:
             found, fired = self._population(population, live, len(frames), step)
-            if isinstance(population, Readout):
+            if fired is None:
                 readouts[population.name] = self._to_numpy(found)
             else:
                 live[population.name], events[population.name] = found, fired
@@ -101,8 +101,8 @@ class TorchEngine:
 
     def _population(
         self, population: Population, live: Mapping[str, Tensor], images: int, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Messages (or currents of a readout) of one population, and its events (H, W, C)."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Messages (or currents of a readout) of one population, and its events (H, W, C) unless it is a readout."""
         channels, height, width = population.shape
         feeds = self._feeds[population.name]
         if feeds is None:  # float32 may not hold its sums
@@ -112,7 +112,7 @@ class TorchEngine:
             dtype = torch.uint8 if isinstance(population, Lif) else torch.float32
             found = torch.from_numpy(np.ascontiguousarray(made)).to(self.device)
             found = found if isinstance(population, Readout) else found.to(dtype)
-            return found, self._events(found)
+            return found, None if isinstance(population, Readout) else self._events(found)
         if isinstance(population, Lif):
             fired = torch.zeros((height, width, channels), dtype=torch.int32, device=self.device)
             bias = -self._tensor((self.program.bias_mant(population, step) << population.bias_exp).astype(np.float32))
@@ -122,9 +122,9 @@ class TorchEngine:
                 charge = self._current(population, feeds, live, chunk)
                 self._fire(Neurons.of(population), charge, bias, spikes[chunk], fired)
             return spikes, fired
-        parts = [self._current(population, feeds, live, chunk) for chunk in self._chunks(population, images)]
-        found = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return found, self._events(found)
+        chunks = [self._current(population, feeds, live, chunk) for chunk in self._chunks(population, images)]
+        found = torch.cat(chunks) if len(chunks) > 1 else chunks[0]
+        return found, None if isinstance(population, Readout) else self._events(found)
 
     def _current(
         self, population: Population, feeds: Sequence[_Feed], live: Mapping[str, Tensor], chunk: slice

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from spikegen.program import Readout, SwishTail
 from spikegen.runtime import host_readout
+from spikegen.runtime import tail as tail_module
 from spikegen.runtime.tail import exp_of_minus, swish, swish_tail
 
 CHANNELS, OUTPUTS, TIMESTEPS = 5, 2, 3
@@ -152,3 +153,24 @@ def test_swish_of_extreme_numbers() -> None:
     assert found[[0, 1, 4]].tolist() == [0.0, 0.0, 0.0]
     np.testing.assert_allclose(found[[2, 3, 5]], [-40 * math.exp(-40), -5e-301, 5e-301], rtol=1e-15)
     assert found[6:].tolist() == [40.0, 800.0, 1e308]
+
+
+@pytest.mark.skipif(not tail_module.COMPILED, reason="numba is not installed")
+def test_machine_code_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Underflow, subnormal results, both zeros and both signs among them."""
+    rng = np.random.default_rng(0)
+    edges = [0.0, -0.0, 708.3, 744.4, 745.13, 745.2, 800.0, 801.0, 1e6, 1e308, 5e-324, 2**-1022]
+    z = np.concatenate(
+        [
+            edges,
+            np.negative(edges),
+            -np.linspace(700, 760, 5001),
+            rng.normal(size=5000) * 10 ** rng.uniform(-3, 3, 5000),
+        ]
+    )
+    weight, x = rng.normal(size=(3, 5, 3, 3)), rng.normal(size=(4, 5, 9, 7))
+    found = [tail_module.swish(z), tail_module.correlation(weight, x)]
+    monkeypatch.setattr(tail_module, "COMPILED", False)
+    expected = [tail_module.swish(z), tail_module.correlation(weight, x)]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.view(np.int64), b.view(np.int64))

@@ -21,8 +21,8 @@ from spikegen.program import Conv, Input, Lif, Program, Readout, Relay, overflow
 from spikegen.program.numerics import DECAY_UNITY
 from spikegen.runtime.readout import host_readout
 from spikegen.simulator import Simulator
-from spikegen.training.integer_neuron import LifConstants, fire
 from spikegen.training.host_readout import HostReadout
+from spikegen.training.integer_neuron import LifConstants, fire
 from spikegen.training.program_network import ProgramNetwork
 from spikegen.training.tuned_bounds import hold_bounds
 from tests.program.examples import changed, every_field
