@@ -122,9 +122,14 @@ class TorchEngine:
                 charge = self._current(population, feeds, live, chunk)
                 self._fire(Neurons.of(population), charge, bias, spikes[chunk], fired)
             return spikes, fired
-        chunks = [self._current(population, feeds, live, chunk) for chunk in self._chunks(population, images)]
-        found = torch.cat(chunks) if len(chunks) > 1 else chunks[0]
-        return found, None if isinstance(population, Readout) else self._events(found)
+        currents = []
+        counted = torch.zeros((height, width, channels), dtype=torch.int64, device=self.device)
+        for chunk in self._chunks(population, images):
+            currents.append(self._current(population, feeds, live, chunk))
+            if not isinstance(population, Readout):
+                counted += self._events(currents[-1])
+        found = torch.cat(currents) if len(currents) > 1 else currents[0]
+        return found, None if isinstance(population, Readout) else counted
 
     def _current(
         self, population: Population, feeds: Sequence[_Feed], live: Mapping[str, Tensor], chunk: slice
