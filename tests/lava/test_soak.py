@@ -23,13 +23,16 @@ def test_a_soak_finds_growth_and_a_difference(monkeypatch: pytest.MonkeyPatch) -
     evaluate = LavaTarget.evaluate
 
     def leaking(self: LavaTarget, *arguments: Any) -> Any:
-        kept.append((open("/dev/null"), bytearray(1 << 20)))  # noqa: SIM115 - it is left open on purpose
+        file = open("/dev/null")  # noqa: SIM115 - it is left open on purpose
+        kept.append((file, b"x" * (4 << 20)))  # pages of zeros would take no memory
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(LavaTarget, "evaluate", leaking)
-    found = soak.soak(30, CONSOLE)
+    try:
+        found = soak.soak(30, CONSOLE)
+    finally:
+        for file, _ in kept:
+            file.close()
     assert [line.split()[0] for line in found] == ["own:", "descriptors:"]
-    for file, _ in kept:
-        file.close()
     monkeypatch.setattr(LavaTarget, "evaluate", lambda self, frames, step: evaluate(self, frames, (step + 1) % 3))
     assert soak.soak(30, CONSOLE) == ["run 0 differs from the simulator"]
