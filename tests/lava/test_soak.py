@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import pytest
@@ -24,15 +25,18 @@ def test_a_soak_finds_growth_and_a_difference(monkeypatch: pytest.MonkeyPatch) -
 
     def leaking(self: LavaTarget, *arguments: Any) -> Any:
         file = open("/dev/null")  # noqa: SIM115 - it is left open on purpose
-        kept.append((file, b"x" * (4 << 20)))  # pages of zeros would take no memory
+        pages = mmap.mmap(-1, 4 << 20)  # the heap might have such pages left over
+        pages.write(b"x" * len(pages))
+        kept.append((file, pages))
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(LavaTarget, "evaluate", leaking)
     try:
         found = soak.soak(30, CONSOLE)
     finally:
-        for file, _ in kept:
+        for file, pages in kept:
             file.close()
+            pages.close()
     assert [line.split()[0] for line in found] == ["own:", "descriptors:"]
     monkeypatch.setattr(LavaTarget, "evaluate", lambda self, frames, step: evaluate(self, frames, (step + 1) % 3))
     assert soak.soak(30, CONSOLE) == ["run 0 differs from the simulator"]
