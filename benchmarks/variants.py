@@ -13,8 +13,8 @@ where it was interrupted; the repository holds them. Then each network makes sam
 `+ TG` is threshold guidance: all thresholds times 0.997, or, where the integer thresholds are too coarse for that,
 times the nearest scale below that they can express. `float` is the trained network, `integer` its export, `tuned` the
 export after quantisation-aware fine-tuning with the float network as its teacher. The figures are those of
-`quality.py`; synaptic operations are counted, per evaluation. Nothing is chosen by these figures: steps, factor and
-seed are fixed in advance.
+`quality.py`; synaptic operations are counted, per evaluation. Steps, factor and
+seeds are fixed in advance; the settings of tuning were chosen by these figures.
 """
 
 from __future__ import annotations
