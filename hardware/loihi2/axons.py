@@ -77,6 +77,16 @@ def axon_tables(source: Placement, links: Iterable[tuple[Link, Placement]]) -> d
     return {"axon_map": mapped or (neurons if source.layer.readout else 0), "axon_mem": listed}
 
 
+def core_messages(link: Link, source: Placement, target: Placement) -> IntArray:
+    """Messages per timestep if every neuron sends: int64 [cores of the target, cores of the source].
+
+    A neuron sends one message to every core that hears it. Cores are in the order of their tiles.
+    """
+    channels, rows, columns = overlaps(link, source, target)
+    messages: IntArray = np.kron(np.kron(channels, rows), columns)
+    return messages
+
+
 def chip_traffic(link: Link, source: Placement, target: Placement, cores_per_chip: int) -> dict[tuple[int, int], int]:
     """(chip of the source, chip of the target) -> messages per timestep if every neuron sends; each core hears its own.
 
@@ -89,8 +99,7 @@ def chip_traffic(link: Link, source: Placement, target: Placement, cores_per_chi
     (at, to), (begin, sent) = (np.unique(part, return_inverse=True) for part in parts)
     if len(at) == len(begin) == 1 and at[0] == begin[0]:
         return {}
-    channels, rows, columns = overlaps(link, source, target)
-    messages = np.kron(np.kron(channels, rows), columns)  # [cores of the target, cores of the source]
+    messages = core_messages(link, source, target)
     by_target = np.zeros((len(at), messages.shape[1]), dtype=np.int64)
     np.add.at(by_target, to, messages)
     totals = np.zeros((len(at), len(begin)), dtype=np.int64)

@@ -67,6 +67,7 @@ class Link:
         outputs: output channels of a kernel in one group, before its shuffle; for a dense link its target neurons.
         kernel, stride, padding, dilation, groups, shuffle, delay: as in :class:`~spikegen.program.Conv`.
         gains: what tells apart messages of one source with different gains.
+        projection: the projection whose synapses these are, or a part of them; "" for links that the mapping adds.
     """
 
     source: str
@@ -83,6 +84,7 @@ class Link:
     shuffle: int = 1
     delay: int = 0
     gains: bytes = b""
+    projection: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _link(projection: Projection) -> Link:
         outputs,
         delay=projection.delay,
         gains=projection.gains.tobytes(),
+        projection=projection.name,
     )
     if not isinstance(projection, Conv):
         return common
