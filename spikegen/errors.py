@@ -41,3 +41,7 @@ class OutputError(SpikegenError):
 
 class RecordError(SpikegenError):
     """A counts or state file is missing, damaged, or belongs to another pipeline or run."""
+
+
+class JobError(SpikegenError):
+    """A job folder is damaged or altered, its shards are not complete, or the queue of the host refuses."""

@@ -68,6 +68,30 @@ COMMANDS: dict[str, LazyCommand] = {
         "Generate images with a pipeline.",
         "spikegen sample digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o digits.png --counts counts.json",
     ),
+    "deploy": LazyCommand(
+        "spikegen.cli.deploy",
+        "deploy",
+        "Write a job folder for a host with Loihi 2.",
+        "spikegen deploy digits.h5 --partition oheogulch -n 64 --steps 20 --shards 4 -o job",
+    ),
+    "submit": LazyCommand(
+        "spikegen.cli.submit",
+        "submit",
+        "Queue a job folder with Slurm, here or over ssh.",
+        "spikegen submit job --ssh me@inrc-host",
+    ),
+    "status": LazyCommand(
+        "spikegen.cli.status",
+        "status",
+        "Show how far the shards of a job are.",
+        "spikegen status job --wait",
+    ),
+    "fetch": LazyCommand(
+        "spikegen.cli.fetch",
+        "fetch",
+        "Check and merge the results of a job.",
+        "spikegen fetch job -o digits.png --counts counts.json",
+    ),
     "reconstruct": LazyCommand(
         "spikegen.cli.reconstruct",
         "reconstruct",

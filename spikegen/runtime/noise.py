@@ -31,18 +31,20 @@ class ImageNoise:
     Args:
         seed: 0 .. 2^64 - 1.
         draw: 0 for the initial noise, 1 + i for the i-th step of the solver.
+        first: number n of the first image; a run may be a part of a larger one.
     """
 
-    def __init__(self, seed: int, draw: int) -> None:
+    def __init__(self, seed: int, draw: int, first: int = 0) -> None:
         self._seed = check_seed(seed)
         self._draw = draw
+        self._first = first
 
     def _stream(self, image: int, use: int) -> np.random.Philox:
-        key = np.array([self._seed, image], dtype=np.uint64)
+        key = np.array([self._seed, self._first + image], dtype=np.uint64)
         return np.random.Philox(key=key, counter=np.array([0, 0, use, self._draw], dtype=np.uint64))
 
     def normal(self, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """Standard normal noise, float64 ``shape`` = [N, ...]; image n depends on (seed, n, draw) only."""
+        """Standard normal noise, float64 ``shape`` = [N, ...]; image n depends on (seed, first + n, draw) only."""
         images = [
             np.random.Generator(self._stream(image, _NORMAL)).standard_normal(shape[1:]) for image in range(shape[0])
         ]

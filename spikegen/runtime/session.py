@@ -54,6 +54,7 @@ class Session:
         steps: solver steps, at least 1.
         seed: 0 .. 2^64 - 1.
         images: number of images N, at least 1.
+        first: number of the first image, at least 0: the images ``first .. first + N - 1`` of a larger run.
         batch: images per call of the target, default all; never changes a result.
         state_file: where to save the state after every step; if the file exists, the run goes on from it.
 
@@ -73,21 +74,25 @@ class Session:
         steps: int,
         seed: int = 0,
         images: int = 1,
+        first: int = 0,
         batch: int | None = None,
         state_file: str | os.PathLike[str] | None = None,
     ) -> None:
         if images < 1 or (batch is not None and batch < 1):
             raise ConfigError(f"images is {images} and batch {batch}, both must be at least 1")
+        if first < 0:
+            raise ConfigError(f"the number of the first image is {first}, it must be at least 0")
         validate_pipeline(pipeline)
         self.pipeline, self.target = pipeline, target
         self.seed, self.images, self.batch = check_seed(seed), images, batch or images
+        self.first = first
         self._solver: Solver = copy.deepcopy(as_solver(solver))
         self._solver.set_timesteps(steps)
         self._solver.check(pipeline)
         self.program = pipeline.network("denoiser")
         self._readout = next(self.program.readouts())
         self._completed = 0
-        self._sample = self._solver.initial_sample(images, self.program.input.shape, ImageNoise(seed, 0))
+        self._sample = self._solver.initial_sample(images, self.program.input.shape, self._noise(0))
         self._counts: list[StepCounts] = []
         self._outputs: list[FloatArray] = []
         self._samples: list[Sample] = []
@@ -96,7 +101,7 @@ class Session:
             "solver": dict(self._solver.identity()),
             "seed": self.seed,
             "images": self.images,
-        }
+        } | ({"first": first} if first else {})
         self._state_file = None if state_file is None else check_output(Path(state_file))
         if self._state_file is not None and self._state_file.exists():
             keeps = (self._solver.remembers, self._solver.records_samples)
@@ -145,8 +150,11 @@ class Session:
         if self._state_file is not None:
             save_state(self._state_file, self.state())
 
+    def _noise(self, draw: int) -> ImageNoise:
+        return ImageNoise(self.seed, draw, self.first)
+
     def _advance(self, output: FloatArray, t: int) -> None:
-        self._sample = self._solver.advance(output, t, self._sample, ImageNoise(self.seed, 1 + self._completed))
+        self._sample = self._solver.advance(output, t, self._sample, self._noise(1 + self._completed))
         self._completed += 1
         if self._solver.remembers:
             self._outputs.append(output)

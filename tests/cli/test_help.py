@@ -62,7 +62,10 @@ def test_the_overview_lists_every_command_in_the_order_of_the_pipeline() -> None
     output = CliRunner().invoke(main, ["--help"], env={"COLUMNS": "200"}).output
     places = [output.index(entry.summary) for entry in COMMANDS.values()]
     assert places == sorted(places)
-    order = "data train import export tune inspect check verify statistics sample reconstruct report"
+    order = (
+        "data train import export tune inspect check verify statistics sample deploy submit status fetch reconstruct "
+        "report"
+    )
     assert list(COMMANDS) == order.split()
 
 
