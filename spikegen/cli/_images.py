@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.float64]
 
+BYTES_MAX, PIXELS_MAX = 1 << 26, 1 << 24  # of a picture that is shown as it is
+
 # Modes of Pillow with 8 bits per channel or fewer; `convert` would clip the others.
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 # What numpy and Pillow raise on damaged content.
@@ -54,13 +56,14 @@ def dataset_images(pipeline: Pipeline, most: int) -> FloatArray:
     return np.asarray(found[:most], dtype=np.float64)
 
 
-def read_images(path: Path, shape: Shape, most: int) -> FloatArray:
+def read_images(path: Path, shape: Shape, most: int, expected: str = "the encoder takes") -> FloatArray:
     """The first ``most`` images of a file, float64 [N, C, H, W] in [-1, 1].
 
     Args:
         path: an array if it ends in .npy, else a picture.
         shape: (C, H, W) that they must have; a picture is converted to C = 1 (grey) or 3.
         most: at least 1.
+        expected: words before the shape in the message about another one.
 
     Raises:
         ConfigError: missing, damaged, of another size or type, or with values outside of the range.
@@ -68,22 +71,47 @@ def read_images(path: Path, shape: Shape, most: int) -> FloatArray:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     try:
-        return _read_array(path, shape, most) if path.suffix == ".npy" else _read_picture(path, shape)
+        return _read_array(path, shape, most, expected) if path.suffix == ".npy" else _read_picture(path, shape)
     except _UNREADABLE as error:
         kind = "array" if path.suffix == ".npy" else "picture"
         raise ConfigError(f"{path}: not a readable {kind}: {error}") from error
 
 
-def _read_array(path: Path, shape: Shape, most: int) -> FloatArray:
+def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """A PNG picture as it is, uint8 [H, W] (grey) or [H, W, 3].
+
+    Raises:
+        ConfigError: missing, damaged, no PNG, or larger than :data:`BYTES_MAX` or :data:`PIXELS_MAX`.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    if path.stat().st_size > BYTES_MAX:
+        raise ConfigError(f"{path}: {path.stat().st_size} bytes, a picture has at most {BYTES_MAX}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged or too large is an error below
+            with Image.open(path, formats=["PNG"]) as picture:
+                if picture.width * picture.height > PIXELS_MAX:
+                    raise ConfigError(
+                        f"{path}: {picture.width} x {picture.height} pixels, a picture has at most {PIXELS_MAX}"
+                    )
+                grey = picture.mode in {"1", "L", "LA"}
+                return np.asarray(picture.convert("L" if grey else "RGB"))
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{path}: not a readable PNG picture: {error}") from error
+
+
+def _read_array(path: Path, shape: Shape, most: int, expected: str) -> FloatArray:
     import numpy as np
 
     # no pickle is ever read: memory cannot be mapped to Python objects; only what is asked for is read
     array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     size = ", ".join(map(str, shape))
     if array.dtype.kind != "f" or array.ndim != 4 or array.shape[1:] != shape or not len(array):
-        raise ConfigError(
-            f"{path}: it holds {array.dtype} {array.shape}, the encoder takes floats (N, {size}) with N >= 1"
-        )
+        raise ConfigError(f"{path}: it holds {array.dtype} {array.shape}, {expected} floats (N, {size}) with N >= 1")
     images = np.asarray(array[:most], dtype=np.float64)
     outside = np.argwhere(~(np.abs(images) <= 1.0))  # NaN is not within it
     if len(outside):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import rich_click as click
 
 from spikegen.cli._options import SEED
 from spikegen.cli._output import check_outputs
+from spikegen.cli._page import describe_mapping, open_page, write_page
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
 
@@ -44,6 +45,11 @@ _IMAGES, _STEPS = 4, 5  # the small run
     help="Rows of the first tables.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON, - for stdout.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write one HTML page with pictures, for any browser.")
+@click.option(
+    "--samples", type=click.Path(path_type=Path), help="Images to show on it: a PNG file or `sample --npy`'s array."
+)
+@click.option("--board", help="Add the mapping on the cores of this board; --html shows it, default oheogulch.")
 @click.option("-n", "--images", type=click.IntRange(min=1), help="Images of that small run, default 4.")
 @click.option("--steps", type=click.IntRange(min=1), help="Solver steps of that small run, default 5.")
 @click.option("--seed", type=SEED, metavar="INTEGER", help="Seed of that small run, default 0.")
@@ -52,6 +58,9 @@ def report(
     counts_file: Path | None,
     by: str,
     json_file: Path | None,
+    html: Path | None,
+    samples: Path | None,
+    board: str | None,
     images: int | None,
     steps: int | None,
     seed: int | None,
@@ -70,9 +79,12 @@ def report(
     if counts_file is not None and given:
         raise click.UsageError(f"{', '.join(given)} choose the run that is counted; --counts names one already")
     to_stdout = str(json_file) == "-"
-    check_outputs(source, {"--json": None if to_stdout else json_file}, {"--counts": counts_file})
+    outputs = {"--json": None if to_stdout else json_file, "--html": html}
+    check_outputs(source, outputs, {"--counts": counts_file, "--samples": samples})
     console = Console(stderr=to_stdout, highlight=False, markup=False)  # names may hold brackets
     pipeline = read_pipeline(source, console.print)
+    picture = open_page(html, samples, pipeline)
+    mapping = describe_mapping(pipeline, board or "oheogulch") if board or html else None
     counts: Counted
     programs: dict[str, Program] = {}
     if counts_file is None:
@@ -80,12 +92,21 @@ def report(
         n, s = images or _IMAGES, seed or 0
         console.print(f"No --counts: counting {n} images x {len(solver.timesteps)} steps, seed {s}, on the simulator.")
         counts = _small_run(pipeline, solver, n, s)
+        run: Mapping[str, str] = {"solver": solver.identity()["solver"].lower(), "seed": str(s)}
     else:
-        counts, programs = _recorded(pipeline, counts_file)
+        counts, programs, run = _recorded(pipeline, counts_file)
     found = build_pipeline_report(pipeline, counts, programs)
     cost = _generator_cost(pipeline)
-    document = {**found.to_dict(), "generator": None if cost is None else dataclasses.asdict(cost)}
+    document = {
+        **found.to_dict(),
+        "provenance": dict(pipeline.provenance),
+        "run": dict(run),
+        "generator": None if cost is None else dataclasses.asdict(cost),
+        "mapping": mapping,
+    }
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    if html is not None:
+        write_page(html, document, picture)
     if to_stdout:
         click.echo(text, nl=False)
         return
@@ -105,13 +126,13 @@ def report(
 Counted = dict[str, "tuple[StepCounts, ...]"]
 
 
-def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Program]]:
-    """The counts of a file, and the Programs that ran in place of the pipeline's."""
+def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Program], Mapping[str, str]]:
+    """The counts of a file, the Programs that ran in place of the pipeline's, and how the samples were made."""
     from spikegen.runtime import lookup_decoder, read_counts
 
     record = read_counts(path, pipeline)
     lookup = record.generator == "lookup"
-    return dict(record.networks), {"decoder": lookup_decoder(pipeline).program} if lookup else {}
+    return dict(record.networks), {"decoder": lookup_decoder(pipeline).program} if lookup else {}, record.run
 
 
 def _small_run(pipeline: Pipeline, solver: Solver, images: int, seed: int) -> Counted:
@@ -263,10 +284,10 @@ def energy_table(found: PipelineReport) -> Table:
     columns = ("model", *networks, *(("all",) if len(found.networks) > 1 else ()))
     table = _table("Estimated energy of one sample", columns)
     for model in MODELS.values():
-        parts = [model.energy(part.per_sample()) for part in found.networks.values()]
+        parts = [part.energy_per_sample(model) for part in found.networks.values()]
         anns = [_ann(part, model) for part in found.networks.values()]
         if len(parts) > 1:
-            parts.append(model.energy(found.per_sample()))
+            parts.append(found.energy_per_sample(model))
             anns.append(found.ann_energy(model))
         table.add_row(model.name, *(_range(energy.low, energy.high) for energy in parts))
         if any(ann is not None for ann in anns):

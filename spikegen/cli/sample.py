@@ -128,7 +128,8 @@ def sample(
     if made.result.trajectory is not None:
         write_array(tokens, made.result.trajectory)
     if counts is not None:
-        write_counts(counts, pipeline, made.networks, generator)
+        run = {"solver": chosen.identity()["solver"].lower(), "seed": str(seed)}
+        write_counts(counts, pipeline, made.networks, generator, run)
     if state is not None:  # of no more use
         state.unlink(missing_ok=True)
     if quiet:

@@ -1,10 +1,11 @@
 """The counts file: what one run counted in each network at each step, as JSON.
 
 ``{"format": "spikegen-counts", "version": 2, "pipeline": {"name", "digest"}, "generator": "chip" | "lookup" | null,
-"networks": {role: {"steps": [...]}}}``; each step is ``{"step", "images", "events": {node: n}, "stored":
-{projection: n}, "effective": {projection: n}}`` in the order of the run; a network outside of the loop has step 0. The
-numbers are those of :class:`spikegen.program.Counts`. ``generator`` says where the decoder's spike generator ran;
-with "lookup" the decoder is :attr:`spikegen.runtime.Lookup.program`. It is null if no decoder was counted.
+"run": {name: text}, "networks": {role: {"steps": [...]}}}``; each step is ``{"step", "images", "events": {node: n},
+"stored": {projection: n}, "effective": {projection: n}}`` in the order of the run; a network outside of the loop has
+step 0. The numbers are those of :class:`spikegen.program.Counts`. ``generator`` says where the decoder's spike
+generator ran; with "lookup" the decoder is :attr:`spikegen.runtime.Lookup.program`. It is null if no decoder was
+counted. ``run`` says how the samples were made (solver, seed), in words for a reader; it may be missing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from spikegen.errors import ConfigError, RecordError
@@ -38,12 +40,14 @@ class CountsRecord:
         digest: digest of the pipeline.
         generator: where the decoder's spike generator ran, "chip" or "lookup"; None if no decoder was counted.
         networks: role -> (step, its counts over all images) in the order of the run.
+        run: how the samples were made, name -> text; empty if the file does not say.
     """
 
     pipeline: str
     digest: str
     generator: str | None
     networks: Mapping[str, tuple[StepCounts, ...]]
+    run: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_counts(
@@ -51,6 +55,7 @@ def write_counts(
     pipeline: Pipeline,
     networks: Mapping[str, Sequence[StepCounts]],
     generator: str | None = None,
+    run: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the counts of a run of ``pipeline``.
 
@@ -59,6 +64,7 @@ def write_counts(
         pipeline: what ran.
         networks: role -> (step, counts) of each network that ran, see :class:`CountsRecord`.
         generator: "chip" or "lookup" if "decoder" is among them, else None.
+        run: how the samples were made, see :class:`CountsRecord`.
 
     Raises:
         ConfigError: ``generator`` does not fit ``networks``.
@@ -73,6 +79,7 @@ def write_counts(
         "version": VERSION,
         "pipeline": {"name": pipeline.name, "digest": digest(pipeline)},
         "generator": generator,
+        "run": dict(run),
         "networks": {role: {"steps": encode_steps(steps)} for role, steps in networks.items()},
     }
     write_output(path, (json.dumps(document, indent=1) + "\n").encode())
@@ -109,9 +116,10 @@ def read_counts(path: str | os.PathLike[str], pipeline: Pipeline | None = None) 
         raise RecordError(f"{path}: these are the counts of another pipeline ({name}); sample again")
     try:
         networks = _networks(document["networks"], document["generator"], pipeline)
+        run = {_text(key): _text(value) for key, value in document.get("run", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise RecordError(f"{path}: damaged: {error}") from error
-    return CountsRecord(name, recorded, document["generator"], networks)
+    return CountsRecord(name, recorded, document["generator"], networks, run)
 
 
 def _check_generator(generator: Any, networks: Mapping[str, Any]) -> None:

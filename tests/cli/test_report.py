@@ -134,7 +134,7 @@ def test_what_is_read_is_never_replaced(pipeline_file: Path, counts_file: Path) 
     for target in (pipeline_file, counts_file):
         result = _run(pipeline_file, "--counts", counts_file, "--json", target)
         assert result.exit_code == 2
-        assert "PIPELINE, --counts, --json must be different files" in result.output
+        assert "PIPELINE, --counts, --samples, --json, --html must be different files" in result.output
     assert (pipeline_file.read_bytes(), counts_file.read_bytes()) == before
 
 
