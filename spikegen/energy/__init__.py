@@ -1,5 +1,8 @@
-"""Exact operation counts, and joules under named, sourced models."""
+"""Exact operation counts; joules and seconds under named, sourced models."""
 
+from spikegen.energy.builtin import MODELS as MODELS
+from spikegen.energy.builtin import TIME_MODELS as TIME_MODELS
+from spikegen.energy.builtin import template as template
 from spikegen.energy.formula import Driven as Driven
 from spikegen.energy.formula import FormulaEnergy as FormulaEnergy
 from spikegen.energy.formula import FormulaLayer as FormulaLayer
@@ -9,10 +12,25 @@ from spikegen.energy.formula import implied_rate as implied_rate
 from spikegen.energy.formula import program_layers as program_layers
 from spikegen.energy.generator import GeneratorCost as GeneratorCost
 from spikegen.energy.generator import generator_cost as generator_cost
-from spikegen.energy.models import MODELS as MODELS
+from spikegen.energy.latency import NetworkTime as NetworkTime
+from spikegen.energy.latency import StepTime as StepTime
+from spikegen.energy.latency import network_time as network_time
+from spikegen.energy.mapped import MAPPED as MAPPED
+from spikegen.energy.mapped import CoreMap as CoreMap
+from spikegen.energy.mapped import LayerLoad as LayerLoad
+from spikegen.energy.mapped import MappedOperations as MappedOperations
+from spikegen.energy.measured import Measured as Measured
+from spikegen.energy.measured import MeasuredNetwork as MeasuredNetwork
+from spikegen.energy.measured import Measurement as Measurement
+from spikegen.energy.measured import collect as collect
+from spikegen.energy.measured import encode_measurement as encode_measurement
+from spikegen.energy.measured import read_measurement as read_measurement
+from spikegen.energy.model_file import ModelFile as ModelFile
+from spikegen.energy.model_file import read_model as read_model
+from spikegen.energy.models import Constant as Constant
 from spikegen.energy.models import Energy as Energy
 from spikegen.energy.models import EnergyModel as EnergyModel
-from spikegen.energy.models import Price as Price
+from spikegen.energy.models import TimeModel as TimeModel
 from spikegen.energy.operations import OPERATIONS as OPERATIONS
 from spikegen.energy.operations import Operations as Operations
 from spikegen.energy.operations import count_operations as count_operations

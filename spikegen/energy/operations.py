@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from spikegen.errors import ConfigError
-from spikegen.program import Counts, Input, Lif, Program, Projection, Readout, Relay
+from spikegen.program import Conv, Counts, Input, Lif, Program, Projection, Readout, Relay
 from spikegen.program.ir import Node, neurons
 
 OPERATIONS: Mapping[str, str] = MappingProxyType(
@@ -24,6 +24,8 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
         "graded_synops_effective": "the same through nonzero weights only",
         "analog_macs": "synaptic operations of a graded input, repeated at each timestep, zero weights included",
         "analog_macs_effective": "the same through nonzero weights only",
+        "conv_synops": "synaptic operations of convolutions, whatever the messages, zero weights included",
+        "dense_synops": "synaptic operations of dense projections, whatever the messages, zero weights included",
         "neuron_updates": "Lif and Relay neurons x timesteps",
         "bias_adds": "Lif neurons whose bias is not zero at that diffusion step x timesteps",
         "delayed_messages": "messages held back for one timestep by a projection's delay (events x delay)",
@@ -32,6 +34,7 @@ OPERATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 _SYNOPS = {"binary": "binary_synops", "graded": "graded_synops", "analog": "analog_macs"}
+_FORMS = {"conv": "conv_synops", "dense": "dense_synops"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class ProjectionOperations:
         target: name of the population it leads to.
         kind: ``analog`` behind a graded input port, ``graded`` behind a Relay and where the projection has gains,
             which make the payload of a spike graded, else ``binary``.
+        form: ``conv`` or ``dense``.
         events: nonzero messages of the source.
         stored: synaptic operations, zero weights included.
         effective: synaptic operations through nonzero weights.
@@ -54,6 +58,7 @@ class ProjectionOperations:
     source: str
     target: str
     kind: str
+    form: str
     events: int
     stored: int
     effective: int
@@ -133,6 +138,7 @@ class Operations:
         for projection in self.projections:
             totals[_SYNOPS[projection.kind]] += projection.stored
             totals[_SYNOPS[projection.kind] + "_effective"] += projection.effective
+            totals[_FORMS[projection.form]] += projection.stored
             totals["delayed_messages"] += projection.delayed
         for node in self.nodes:
             totals["neuron_updates"] += node.updates
@@ -227,6 +233,7 @@ def _projection(program: Program, projection: Projection, counts: Counts) -> Pro
         source=projection.source,
         target=projection.target,
         kind=kind,
+        form="conv" if isinstance(projection, Conv) else "dense",
         events=events,
         stored=counts.stored[projection.name],
         effective=counts.effective[projection.name],

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from spikegen.energy import MODELS, OPERATIONS, Report, build_report, count_operations
+from spikegen.energy import MAPPED, MODELS, OPERATIONS, Report, build_report, count_operations
 from spikegen.errors import ConfigError
 from spikegen.program import Conditioning, Conv, Counts, Dense, Input, Lif, Program, Readout, Relay, validate
 from spikegen.simulator import Simulator
@@ -26,6 +26,8 @@ EXPECTED = {
     "graded_synops_effective": 6,  # one of the 4 weights of r>out is 0: 3 x 2 = 6
     "analog_macs": 4,  # 2 nonzero pixels x 2 timesteps x 1 target
     "analog_macs_effective": 4,
+    "conv_synops": 4 + 16,  # in>a, a>r
+    "dense_synops": 8 + 4,  # r>out, a>out
     "neuron_updates": 16,  # (4 of a + 4 of r) x 2 timesteps
     "bias_adds": 0,  # the bias of a is 0 at diffusion step 0
     "spikes": 4,
@@ -135,7 +137,7 @@ def test_per_evaluation_and_per_sample(run: Report) -> None:
 
 
 def test_energy_horowitz(run: Report) -> None:
-    energy = MODELS["horowitz45_fp32"].energy(run.per_evaluation())
+    energy = run.energy_per_evaluation(MODELS["horowitz45_fp32"])
     assert energy.items["binary_synops"][0] == pytest.approx(20 * 0.9)
     assert energy.items["graded_synops"][0] == pytest.approx(8 * 4.6)
     assert energy.items["analog_macs"][0] == pytest.approx(4 * 4.6)
@@ -144,17 +146,26 @@ def test_energy_horowitz(run: Report) -> None:
 
 
 def test_energy_loihi1(run: Report) -> None:
-    energy = MODELS["davies2018_loihi1"].energy(run.per_sample())
+    energy = run.energy_per_sample(MODELS["davies2018_loihi1"])
     # 2 evaluations x (20 + 8 + 4) operations x 23.6 pJ = 1510.4; 2 x 16 updates x 52 = 1664 or x 81 = 2592
-    assert energy.low == pytest.approx(1510.4 + 1664)
-    assert energy.high == pytest.approx(1510.4 + 2592)
+    items = energy.items
+    synops = sum(items[name][0] for name in ("binary_synops", "graded_synops", "analog_macs"))
+    assert synops == pytest.approx(1510.4)
+    assert items["neuron_updates"] == pytest.approx((1664, 2592))
+    # what only the mapping has: the readout's neuron, 2 x 2 updates; three cores in one tile, no delay: dense synapses
+    assert items["added_updates"] == pytest.approx((4 * 52, 4 * 81))
+    assert items["added_synops"] == (0.0, 0.0)
+    # a to r and to out (twice, one of them delayed), r to out: 2 x (4 + 4 + 8) messages, all to the one core of each
+    assert items["tile_messages"][0] == pytest.approx(2 * 16 * 1.7)
+    assert items["hops_east_west"] == items["hops_north_south"] == (0.0, 0.0)
+    assert energy.high - energy.low == pytest.approx((32 + 4) * (81 - 52))
     assert run.ann_energy(MODELS["davies2018_loihi1"]) is None
 
 
 def test_every_price_has_a_source_and_names_an_operation() -> None:
     for model in MODELS.values():
         for price in model.prices:
-            assert price.operation in OPERATIONS
+            assert price.operation in {*OPERATIONS, *MAPPED}
             assert price.source
             assert price.certainty
             assert 0 < price.low <= price.high
@@ -221,5 +232,5 @@ def test_a_report_needs_counts_of_one_run(program: Program) -> None:
 
 def test_no_operations_cost_nothing(program: Program) -> None:
     run = build_report(program, [(0, _counts())])
-    assert MODELS["horowitz45_fp32"].energy(run.per_evaluation()).high == 0
-    assert MODELS["davies2018_loihi1"].energy(run.per_evaluation()).high == 16 * 81  # silent neurons are still updated
+    assert run.energy_per_evaluation(MODELS["horowitz45_fp32"]).high == 0
+    assert run.energy_per_evaluation(MODELS["davies2018_loihi1"]).high == (16 + 2) * 81  # silent neurons are still updated

@@ -53,7 +53,7 @@ def test_the_networks_are_those_of_build_report(
 def test_energy_is_the_sum_over_networks(report: PipelineReport) -> None:
     document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert document["format"] == "spikegen-report"
-    assert document["schema"] == 2
+    assert document["schema"] == 3
     assert document["pipeline"]["name"] == "tokens"
     assert document["definitions"].keys() == OPERATIONS.keys()
     assert document["models"].keys() == document["energy"].keys() == MODELS.keys()
