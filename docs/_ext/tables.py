@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from spikegen import cli, program
-from spikegen.energy import MODELS, OPERATIONS
+from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS, Constant
 from spikegen.lowering.layers import LAYERS
 from spikegen.program import numerics
 
@@ -114,27 +114,46 @@ def operations_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def mapped_table() -> str:
+    """The definitions of what follows from the mapping."""
+    rows = ["| operation | definition |", "|---|---|"]
+    rows += [f"| `{name}` | {meaning} |" for name, meaning in MAPPED.items()]
+    return "\n".join(rows) + "\n"
+
+
 def energy_tables() -> str:
     """The energy models with their sources."""
     blocks = []
     for model in MODELS.values():
-        rows = [
-            f"### `{model.name}`",
-            "",
-            f"{model.title}.",
-            "",
-            "| operation | pJ | what is billed | certainty |",
-            "|---|---|---|---|",
-        ]
-        for price in model.prices:
-            figure = f"{price.low:g}" if price.low == price.high else f"{price.low:g} to {price.high:g}"
-            rows.append(f"| `{price.operation}` | {figure} | {price.meaning} | {price.certainty} |")
-        rows += ["", "Source: " + "; ".join(sorted({price.source for price in model.prices})) + "."]
+        ann = () if model.ann is None else (model.ann,)
+        rows = [f"### `{model.name}`", "", f"{model.title}.", "", *_constants((*model.prices, *ann))]
         rows += ["", f"Not billed: {model.not_billed}."]
-        if model.ann_mac is not None:
-            rows += ["", f"One MAC of the dense ANN of the same shape costs {model.ann_mac:g} pJ."]
         blocks.append("\n".join(rows))
     return "\n\n".join(blocks) + "\n"
+
+
+def time_tables() -> str:
+    """The time models with their sources."""
+    blocks = []
+    for model in TIME_MODELS.values():
+        rows = [f"### Time: `{model.name}`", "", f"{model.title}.", "", *_constants(model.durations)]
+        rows += ["", f"Left out: {model.left_out}."]
+        rows += [
+            "",
+            f"Compared: {model.checked}." if model.checked else "It has been compared with no measurement here.",
+        ]
+        blocks.append("\n".join(rows))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _constants(constants: tuple[Constant, ...]) -> list[str]:
+    rows = [f"| operation | {constants[0].unit} | what it stands for | certainty |", "|---|---|---|---|"]
+    for constant in constants:
+        low, high = constant.low, constant.high
+        figure = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        rows.append(f"| `{constant.operation}` | {figure} | {constant.meaning} | {constant.certainty} |")
+    sources = dict.fromkeys(constant.source for constant in constants)
+    return [*rows, "", f"Source: {'; '.join(sources)}."]
 
 
 def cli_reference() -> str:
@@ -184,6 +203,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "widths_table.md": widths_table,
     "support_matrix.md": support_matrix,
     "operations_table.md": operations_table,
+    "mapped_table.md": mapped_table,
     "energy_tables.md": energy_tables,
+    "time_tables.md": time_tables,
     "cli.md": cli_reference,
 }

@@ -16,10 +16,7 @@ def joules(picojoules: float) -> str:
 
 def joules_range(low: float, high: float) -> str:
     """Both ends of a range of energies [pJ], or one if they read the same: ``5.36 to 5.43 mJ``."""
-    (first, unit), (last, other) = joules(low).split(), joules(high).split()
-    if unit != other:
-        return f"{first} {unit} to {last} {other}"
-    return f"{last} {unit}" if first == last else f"{first} to {last} {unit}"
+    return _both(joules(low), joules(high))
 
 
 def count(number: float) -> str:
@@ -34,3 +31,21 @@ def compact(number: float) -> str:
         number /= 1000
         index += 1
     return f"{number:.3g}{_LARGE[index]}"
+
+
+def seconds(nanoseconds: float) -> str:
+    """A time with a readable prefix: 120300 ns is ``120 µs``."""
+    index = 0 if nanoseconds <= 0 else min(max(int(math.log10(nanoseconds) // 3), 0), len(_SMALL) - 2)
+    return f"{nanoseconds / 1000**index:.3g} {_SMALL[1 + index]}s"
+
+
+def seconds_range(low: float, high: float) -> str:
+    """Both ends of a range of times [ns], or one if they read the same: ``5.36 to 5.43 ms``."""
+    return _both(seconds(low), seconds(high))
+
+
+def _both(low: str, high: str) -> str:
+    (first, unit), (last, other) = low.split(), high.split()
+    if unit != other:
+        return f"{first} {unit} to {last} {other}"
+    return f"{last} {unit}" if first == last else f"{first} to {last} {unit}"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from spikegen.cli.report import joules, report
+from spikegen.cli.report import report
+from spikegen.energy.units import joules
 from spikegen.errors import OutputError, ProgramFileError, RecordError
 from spikegen.program import Conditioning, Conv, ImageDiffusion, Input, Lif, Pipeline, Program, Readout, load, save
 from spikegen.runtime import write_counts
@@ -63,9 +64,11 @@ def test_tables(pipeline_file: Path, counts_file: Path) -> None:
     assert [cell.strip() for cell in lines["binary_synops"].split("│")[2:-1]] == ["8", "16"]
     # twice 8 x 0.9 + 8 x 4.6 = 44.0 pJ for a sample of two evaluations; the ANN costs twice 8 x 4.6 = 36.8 pJ
     assert [cell.strip() for cell in lines["horowitz45_fp32"].split("│")[2:-1]] == ["88 pJ"]
-    assert [cell.strip() for cell in lines["dense ANN, same shape"].split("│")[2:-1]] == ["73.6 pJ"]
-    # 2 x (16 x 23.6 + 8 x 52 or 81) = 1587.2 or 2051.2 pJ
-    assert "1.59 nJ to 2.05 nJ" in lines["davies2018_loihi1"]
+    assert "73.6 pJ" in result.output
+    # 8-bit integers: 2 x (8 x 0.03 + 8 x 0.23) = 4.16, or with additions of 32 bits 2 x (8 x 0.1 + 8 x 0.3) = 6.4
+    assert [cell.strip() for cell in lines["horowitz45_int8"].split("│")[2:-1]] == ["4.16 to 6.4 pJ"]
+    # 2 x (16 x 23.6 + (8 + 8 of the readout) x 52 or 81 + 8 messages in the tile x 1.7) = 2446.4 or 3374.4 pJ
+    assert "2.45 to 3.37 nJ" in result.output
     assert "Horowitz" in result.output
     assert "Davies" in result.output
 
