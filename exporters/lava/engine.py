@@ -12,6 +12,7 @@ from lava.proc.conv.process import Conv
 from lava.proc.lif.process import LIFReset
 
 from spikegen.exporters.lava.exchange import Results
+from spikegen.exporters.lava.form import Form
 from spikegen.exporters.lava.processes.fused import FusedModel
 from spikegen.exporters.lava.processes.models import UnrolledModel
 from spikegen.exporters.lava.processes.process import Network
@@ -20,13 +21,22 @@ from spikegen.exporters.lava.schedule import Schedule
 from spikegen.program import Program
 
 
+def open_engine(program: Program, images: int, form: Form) -> Engine:
+    """``program`` as a built network of ``form`` for up to ``images`` images of a run."""
+    if form.model == "chip":
+        from spikegen.exporters.lava.chip_engine import ChipEngine
+
+        return ChipEngine(program, images, form)
+    return Engine(program, images, form.synapses)
+
+
 class Engine:
     """A Program on Lava's CPU simulator.
 
     Args:
         program: a valid Program.
         images: N, the most images of one run.
-        synapses: form of the synapses of the unrolled model, one of ``target.SYNAPSES``; "" for the fused one.
+        synapses: form of the synapses of the unrolled model, one of ``form.SYNAPSES``; "" for the fused one.
     """
 
     def __init__(self, program: Program, images: int, synapses: str) -> None:

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import spikegen
 from spikegen.errors import BackendError
+from spikegen.exporters.lava.form import Form
 from spikegen.exporters.lava.wire import SHARED_MEMORY, Message, encode, ending, receive
 from spikegen.program import Pipeline, Program, Standalone, save
 
@@ -36,8 +38,9 @@ class Supervisor:
     Args:
         program: a valid Program.
         images: N, the most images of one run.
-        synapses: as in ``engine.Engine``.
+        form: what is to be built.
         timeout: seconds that the build and each run may take.
+        environment: environment variables of the worker beside those of this process.
 
     Attributes:
         processes: name of each Lava process -> its process id.
@@ -46,13 +49,15 @@ class Supervisor:
         BackendError: Lava cannot be imported, or the network cannot be built in time.
     """
 
-    def __init__(self, program: Program, images: int, synapses: str, timeout: float) -> None:
+    def __init__(
+        self, program: Program, images: int, form: Form, timeout: float, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._name, self._timeout = program.name, timeout
         self._segments: set[str] = set()
         self._workspace = Path(tempfile.mkdtemp(prefix="spikegen-lava-"))
         try:
             save(Pipeline(program.name, Standalone(), {"network": program}), self._workspace / "network.h5")
-            self._connection, self._worker = self._start(images, synapses)
+            self._connection, self._worker = self._start(images, form, environment or {})
         except BaseException:
             shutil.rmtree(self._workspace, ignore_errors=True)
             raise
@@ -97,18 +102,21 @@ class Supervisor:
         """End everything at once and leave nothing behind. May be called twice."""
         self._end()
 
-    def _start(self, images: int, synapses: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    def _start(
+        self, images: int, form: Form, extra: Mapping[str, str]
+    ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         paths = [os.environ.get("PYTHONPATH", ""), str(Path(spikegen.__file__).parents[1])]
         environment = {
             **os.environ,
+            **extra,
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             # What Lava and multiprocessing put into the temporary folder goes with ours, even after a kill.
             "TMPDIR": str(self._workspace),
         }
-        if synapses:  # dozens of processes: more threads in each would only get in each other's way
+        if form.model != "fused":  # dozens of processes: more threads in each would only get in each other's way
             environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         near, far = socket.socketpair()
-        arguments = [str(far.fileno()), str(self._workspace / "network.h5"), str(images), synapses]
+        arguments = [str(far.fileno()), str(self._workspace / "network.h5"), str(images), form.text()]
         try:
             with far, (self._workspace / "lava.log").open("wb") as log:
                 worker = subprocess.Popen(  # noqa: S603 - our own module with our own arguments, no shell

@@ -33,6 +33,14 @@ def conv_weight(projection: Conv) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(kernel.transpose(0, 3, 2, 1))
 
 
+def conv_mantissa(projection: Conv) -> npt.NDArray[np.int32]:
+    """The same without the exponent, and the mantissas doubled: weights of 8 bits for ``weight_exp = exponent - 1``.
+
+    What the chip stores, see :func:`dense_weight`.
+    """
+    return (conv_weight(projection) >> projection.exponent) << 1
+
+
 def dense_weight(projection: Dense, source: Shape, target: Shape) -> npt.NDArray[np.int32]:
     """Weights of Lava's ``Dense`` on flat ports: the mantissas doubled, int32 [neurons of target, neurons of source].
 

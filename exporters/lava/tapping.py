@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.synapses import flat_order
 from spikegen.program import Program, Readout
 from spikegen.program.counting import tap_rows
@@ -21,26 +22,29 @@ class TapPoint:
     Attributes:
         node: its name.
         shape: shape of its messages, Lava's (W, H, C).
-        level: its level, the number of steps from the start of a run to the start of its window.
+        late: steps from the start of a run until the host sees its first message.
         rows: int64 [K, neurons], multiplied with the number of events of each neuron (flat order of ``shape``).
     """
 
     node: str
     shape: tuple[int, ...]
-    level: int
+    late: int
     rows: npt.NDArray[np.int64]
 
 
 TapPlan = tuple[TapPoint, ...]  # the nodes that one Tap process watches, at most POINTS_MAX
 
 
-def tap_plans(program: Program) -> tuple[TapPlan, ...]:
-    """Plans that together watch every node that sends messages (all but readouts)."""
+def tap_plans(program: Program, schedule: Schedule) -> tuple[TapPlan, ...]:
+    """Plans that together watch every node that sends messages (all but readouts).
+
+    The messages of the input are taken where the host sends them.
+    """
     points = [
         TapPoint(
             name,
             node.shape[::-1],
-            program.levels[name],
+            0 if name == program.input.name else schedule.seen(program.levels[name]),
             np.ascontiguousarray(tap_rows(program, name)[:, flat_order(node.shape)]),
         )
         for name, node in program.nodes.items()

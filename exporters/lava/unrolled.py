@@ -51,7 +51,7 @@ class _Builder:
             self._add_node(node)
         for projection in self.program.projections:
             self._add_projection(projection)
-        for index, plan in enumerate(tap_plans(self.program)):
+        for index, plan in enumerate(tap_plans(self.program, self.network.schedule)):
             tap = self._add(Tap(plan=plan, name=f"tap {index}", **self._host()))
             for port, point in enumerate(plan):
                 self.outputs[point.node].connect(getattr(tap, f"a_in_{port}"))
@@ -147,7 +147,7 @@ class _Builder:
                 )
             )
             messages.connect(synapse.s_in)
-            _shuffled(synapse.a_out, projection.shuffle).connect(self.inputs[target.name])
+            shuffled(synapse.a_out, projection.shuffle).connect(self.inputs[target.name])
             return
         weights: Any
         common: dict[str, Any] = {"weight_exp": projection.exponent - 1, "sign_mode": SignMode.MIXED}
@@ -165,7 +165,7 @@ class _Builder:
         synapse.a_out.reshape(target.shape[::-1]).connect(self.inputs[target.name])
 
 
-def _shuffled(port: Any, r: int) -> Any:
+def shuffled(port: Any, r: int) -> Any:
     """``port`` (W, H, C r r) as (r W, r H, C) in the order of torch.pixel_shuffle: virtual ports, no time."""
     if r == 1:
         return port

@@ -1,9 +1,9 @@
 """The process that holds Lava: builds one network, runs it on request, watches its processes.
 
-Started by ``supervisor.py`` as ``python -m spikegen.exporters.lava.worker FD PIPELINE IMAGES SYNAPSES`` in a session of
-its own; FD is one end of a socket pair (``wire.py``), PIPELINE a file whose role ``network`` is to be built, SYNAPSES
-as in ``engine.Engine``. Answers ``built``, ``done``, ``closed``, ``failed`` or ``unavailable``. The main thread belongs
-to Lava; a second one reads requests and watches the processes, because Lava blocks for ever when one of them dies.
+Started by ``supervisor.py`` as ``python -m spikegen.exporters.lava.worker FD PIPELINE IMAGES FORM`` in a session of
+its own; FD is one end of a socket pair (``wire.py``), PIPELINE a file whose role ``network`` is to be built, FORM what
+``form.Form.text`` gives. Answers ``built``, ``done``, ``closed``, ``failed`` or ``unavailable``. The main thread
+belongs to Lava; a second one reads requests and watches the processes, because Lava blocks for ever when one dies.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikegen.exporters.lava.form import Form
 from spikegen.exporters.lava.wire import SHARED_MEMORY, Message, encode, ending, receive
 from spikegen.program import load
 
@@ -47,15 +48,15 @@ class Worker:
         self._requests: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._closing = False
 
-    def serve(self, pipeline: Path, images: int, synapses: str) -> int:
+    def serve(self, pipeline: Path, images: int, form: Form) -> int:
         """Build, answer requests until ``close``; the exit code."""
         try:
-            from spikegen.exporters.lava.engine import Engine
+            from spikegen.exporters.lava.engine import open_engine
         except ImportError as error:
             self._send("unavailable", reason=f"{NEEDS} ({error})")
             return 1
         try:
-            engine = Engine(load(pipeline).network("network"), images, synapses)
+            engine = open_engine(load(pipeline).network("network"), images, form)
             # Started only now: a thread that lives while Lava forks its processes could leave them with a locked lock.
             threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
             processes = {name: actor.pid for name, actor in engine.actors.items()}
@@ -126,13 +127,13 @@ def _exit_code(actor: Any) -> int | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point: FD PIPELINE IMAGES SYNAPSES."""
-    descriptor, pipeline, images, synapses = arguments
+    """Entry point: FD PIPELINE IMAGES FORM."""
+    descriptor, pipeline, images, form = arguments
     connection = socket.socket(fileno=int(descriptor))
     connection.set_inheritable(False)
     # Lava's processes are forks: if they kept the socket open, the supervisor would not notice that this one died.
     os.register_at_fork(after_in_child=connection.close)
-    return Worker(connection, Path(pipeline).parent).serve(Path(pipeline), int(images), synapses)
+    return Worker(connection, Path(pipeline).parent).serve(Path(pipeline), int(images), Form.parse(form))
 
 
 if __name__ == "__main__":

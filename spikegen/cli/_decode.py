@@ -21,7 +21,7 @@ class Place:
 
     Attributes:
         backend: key of :data:`spikegen.runtime.BACKENDS`.
-        synapses: how lava-unrolled holds the synapses, None for its default and for the other backends.
+        synapses: how the backend holds the synapses, None for its default and for backends with one way only.
         batch: images per evaluation.
         device: where the simulator computes, None for its default and for the other backends.
     """

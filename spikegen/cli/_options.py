@@ -10,8 +10,14 @@ import rich_click as click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # The names of the tables in spikegen.runtime, whose import `--help` need not wait for.
-BACKENDS, GENERATORS = ("simulator", "lava", "lava-unrolled"), ("chip", "lookup")
+BACKENDS = ("simulator", "lava", "lava-unrolled", "loihi2", "loihi2-sim")
 SYNAPSES = ("fast-conv", "sparse", "conv")
+BACKEND_SYNAPSES = {
+    "lava-unrolled": SYNAPSES,
+    "loihi2": ("conv", "sparse"),
+    "loihi2-sim": ("conv", "sparse"),
+}
+GENERATORS = ("chip", "lookup")
 SEED = click.IntRange(0, (1 << 64) - 1)
 
 
@@ -23,10 +29,13 @@ def backend_options(command: Command) -> Command:
             type=click.Choice(BACKENDS),
             default="simulator",
             show_default=True,
-            help="Where the networks run; lava is one fused process, lava-unrolled one for every layer and projection.",
+            help="Where the networks run; lava is one fused process, lava-unrolled one for every layer and projection, "
+            "loihi2 the chip, loihi2-sim the chip's network with CPU models.",
         ),
         click.option(
-            "--synapses", type=click.Choice(SYNAPSES), help="How lava-unrolled holds the synapses; default fast-conv."
+            "--synapses",
+            type=click.Choice(SYNAPSES),
+            help="How the synapses are held; default fast-conv for lava-unrolled, conv for loihi2 and loihi2-sim.",
         ),
         click.option(
             "--device", metavar="DEVICE", help="Where the simulator computes: cpu (default), cuda, cuda:1, ..."
@@ -58,5 +67,11 @@ def check_backend(backend: str, synapses: str | None, device: str | None) -> Non
     """Refuse ``--synapses`` and ``--device`` where they mean nothing."""
     if device is not None and backend != "simulator":
         raise click.UsageError(f"--device is an option of the backend simulator, not of {backend}")
-    if synapses is not None and backend != "lava-unrolled":
-        raise click.UsageError(f"--synapses is an option of the backend lava-unrolled, not of {backend}")
+    if synapses is None:
+        return
+    if backend not in BACKEND_SYNAPSES:
+        takers = ", ".join(BACKEND_SYNAPSES)
+        raise click.UsageError(f"--synapses is an option of the backends {takers}, not of {backend}")
+    if synapses not in BACKEND_SYNAPSES[backend]:
+        known = ", ".join(BACKEND_SYNAPSES[backend])
+        raise click.UsageError(f"--synapses {synapses} is not for {backend}, which has {known}")

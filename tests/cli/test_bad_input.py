@@ -41,7 +41,7 @@ def folder(made: Path, made_tokens: Path, working_folder: Path) -> Path:
         (("--solver", "ddim"), "solver 'ddim' does not fit this pipeline; its solvers are absorbing"),
         (("--solver", "ddpm", "--temperature", 1), "solver 'ddpm' does not fit this pipeline"),
         (("--generator", "table"), "'table' is not one of"),
-        (("--synapses", "conv"), "--synapses is an option of the backend lava-unrolled, not of simulator"),
+        (("--synapses", "conv"), "option of the backends lava-unrolled, loihi2, loihi2-sim, not of simulator"),
         (("--device", "cpu", "--backend", "lava"), "--device is an option of the backend simulator, not of lava"),
         (("--tokens", "a.png"), "must be different files"),
         (("--npy", "vq.h5"), "must be different files"),
@@ -73,7 +73,7 @@ def test_devices_that_do_not_exist(device: str, message: str) -> None:
         ("vq.h5", ("-o", "a.png", "--input", "in.npy", "--npy", "in.npy"), "must be different files"),
         ("vq.h5", ("-o", "in.npy", "--input", "./in.npy"), "must be different files"),
         ("vq.h5", ("-o", "a.png", "--counts", "vq.h5"), "must be different files"),
-        ("vq.h5", ("-o", "a.png", "--synapses", "sparse"), "--synapses is an option of the backend lava-unrolled"),
+        ("vq.h5", ("-o", "a.png", "--synapses", "sparse"), "--synapses is an option of the backends lava-unrolled"),
     ],
 )
 def test_wrong_options_of_reconstruct(source: str, arguments: tuple[Any, ...], message: str) -> None:

@@ -94,7 +94,7 @@ def test_held_out_images_are_not_taken() -> None:
         (2, "small.h5", ("-n", 0), "-n"),
         (2, "small.h5", ("-o", "small.h5"), "must be different files"),
         (2, "small.h5", ("--state", "m.h5"), "must be different files"),
-        (2, "small.h5", ("--synapses", "conv"), "--synapses is an option of the backend lava-unrolled"),
+        (2, "small.h5", ("--synapses", "conv"), "--synapses is an option of the backends lava-unrolled"),
         (1, "small.h5", ("--dataset", "cats"), "unknown data set 'cats'"),
         (1, "small.h5", ("--dataset", "noise:1x4x4"), "the images of noise:1x4x4 are 1 x 4 x 4"),
         (1, "vq.h5", (), "vq is a TokenDiffusion: only an ImageDiffusion predicts noise"),

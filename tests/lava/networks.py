@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikegen.exporters.lava.target import SYNAPSES
+from spikegen.exporters.lava.form import SYNAPSES
 from spikegen.lowering.retime import retime
 from spikegen.program import (
     Conditioning,

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from spikegen.exporters.lava.exchange import evaluation
+from spikegen.exporters.lava.form import SYNAPSES, Form
 from spikegen.exporters.lava.supervisor import end_session
-from spikegen.exporters.lava.target import SYNAPSES
 from spikegen.program import Conv, Dense, Input, Lif, Pipeline, Program, Relay, Standalone, save
 from spikegen.program.ir import neurons
 from spikegen.program.storage import digest
@@ -25,7 +25,7 @@ from tests.lava.networks import assert_equal
 from tests.strategies import frames, programs
 
 PROGRAMS = 60
-FORMS = ("", *SYNAPSES)  # "" is the fused model
+FORMS = (Form("fused"), *(Form("unrolled", synapses) for synapses in SYNAPSES))
 IMAGES = 3
 NEURONS_MAX = 2000
 ROOT = Path(__file__).parents[2]
@@ -92,8 +92,8 @@ def test_random_programs_equal_the_simulator(cases: list[Case], tmp_path: Path) 
     for index, case in enumerate(cases):
         path = tmp_path / f"case-{index:03d}"
         save(Pipeline("case", Standalone(), {"network": case.program}), path.with_suffix(".h5"))
-        synapses = FORMS[index % len(FORMS)]
-        np.savez(path.with_suffix(".npz"), images=IMAGES, synapses=synapses, frames=case.frames, step=case.step)
+        form = FORMS[index % len(FORMS)].text()
+        np.savez(path.with_suffix(".npz"), images=IMAGES, form=form, frames=case.frames, step=case.step)
     run_batch(tmp_path)
     for index, case in enumerate(cases):
         with np.load(tmp_path / f"result-{index:03d}.npz") as arrays:

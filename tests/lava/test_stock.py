@@ -37,9 +37,10 @@ class Port:
 def currents(cls: Any, process: Any, messages: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """What a model of ``process`` sends, set up as Lava's builder does: one step more than there are messages."""
     model = cls(process.proc_params)
-    for name in ("weight", "kernel_size", "stride", "padding", "dilation", "groups", "num_message_bits", "a_buf"):
+    wide = ("weight", "a_buf", "weight_exp")
+    for name in (*wide, "kernel_size", "stride", "padding", "dilation", "groups", "num_message_bits"):
         var = getattr(process, name)
-        array = np.empty(var.shape, dtype=np.int32 if name in ("weight", "a_buf") else np.int8)
+        array = np.empty(var.shape, dtype=np.int32 if name in wide else np.int8)
         array[:] = var.init
         setattr(model, name, array)
     model.s_in, model.a_out = Port(process.s_in.shape, [*messages, messages[0]]), Port(process.a_out.shape)

@@ -17,8 +17,8 @@ import pytest
 
 from spikegen.errors import BackendError
 from spikegen.exporters.lava import LavaTarget
+from spikegen.exporters.lava.form import MODELS
 from spikegen.exporters.lava.supervisor import Supervisor, session_members
-from spikegen.exporters.lava.target import MODELS
 from spikegen.exporters.lava.wire import SHARED_MEMORY
 from spikegen.program import Pipeline, Standalone, save
 from spikegen.simulator import Simulator

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 import spikegen
+from spikegen.cli import _options
 from spikegen.errors import ConfigError
-from spikegen.exporters.lava import target as lava_target
+from spikegen.exporters.lava import form
 from spikegen.runtime import BACKENDS, backends, open_target
 from spikegen.runtime.backends import BATCH_MAX, default_batch
 from spikegen.simulator import Simulator
@@ -20,16 +21,19 @@ def test_the_simulator_is_the_embedded_target() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="backend 'loihi3' is unknown; known are lava, lava-unrolled, simulator"):
+    names = "lava, lava-unrolled, loihi2, loihi2-sim, simulator"
+    with pytest.raises(ConfigError, match=f"backend 'loihi3' is unknown; known are {names}"):
         open_target("loihi3", PROGRAM, images=1)
-    with pytest.raises(ConfigError, match="synapses 'dense' are unknown; known are fast-conv, sparse, conv"):
+    with pytest.raises(ConfigError, match="'dense' are unknown to lava-unrolled, which has fast-conv, sparse, conv"):
         open_target("lava-unrolled", PROGRAM, images=1, synapses="dense")
-    with pytest.raises(ConfigError, match="the backend lava takes no synapses; lava-unrolled does"):
+    with pytest.raises(ConfigError, match="the backend lava takes no synapses; lava-unrolled, loihi2, loihi2-sim do"):
         open_target("lava", PROGRAM, images=1, synapses="conv")
 
 
 def test_the_kinds_of_synapses_are_those_of_the_exporter() -> None:
-    assert backends.SYNAPSES == lava_target.SYNAPSES
+    chip = form.CHIP_SYNAPSES
+    assert {"lava-unrolled": form.SYNAPSES, "loihi2": chip, "loihi2-sim": chip} == backends.SYNAPSES
+    assert backends.SYNAPSES == _options.BACKEND_SYNAPSES
 
 
 def test_default_batches_are_equal_parts() -> None:

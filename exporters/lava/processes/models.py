@@ -14,6 +14,7 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from spikegen.exporters.lava import chip
 from spikegen.exporters.lava.exchange import Exchange
 from spikegen.exporters.lava.processes.process import Collect, Delay, Feed, Gain, Network, Tap
 from spikegen.exporters.lava.schedule import Schedule
@@ -97,14 +98,22 @@ class PyCollectModel(PyLoihiProcessModel):  # type: ignore[misc]
         self._exchange: Exchange = proc_params["exchange"]
         self._schedule: Schedule = proc_params["schedule"]
         self._currents = self._exchange.readouts[proc_params["readout"]]
-        self._level = self._exchange.program.levels[proc_params["readout"]]
+        self._late = self._schedule.seen(self._exchange.program.levels[proc_params["readout"]])
 
     def run_spk(self) -> None:
         """Keep what comes in this step, (W, H, C) as (C, H, W), if it belongs to an image."""
-        current = self.a_in.recv()
-        image, timestep = self._schedule.place(self.time_step, self._level)
+        current = _signed(self.a_in.recv())
+        image, timestep = self._schedule.place(self.time_step, self._late)
         if 0 <= image < self._exchange.images:
             self._currents[image, timestep] = current.T
+
+
+def _signed(message: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """What a chip sends in 24 bits, with its sign; anything else of 24 bits as it is.
+
+    The adapters leave the upper 8 bits empty (``OutputVec.get_data`` in ``lava/networks/gradedvecnetwork.py``).
+    """
+    return (message.astype(np.int32) << 8) >> 8
 
 
 @implements(proc=Tap, protocol=LoihiProtocol)
@@ -118,16 +127,19 @@ class PyTapModel(PyLoihiProcessModel):  # type: ignore[misc]
         self._plan: TapPlan = proc_params["plan"]
         self._exchange: Exchange = proc_params["exchange"]
         self._schedule: Schedule = proc_params["schedule"]
-        self._events: list[npt.NDArray[np.int64]] = []
+        self._events = self._none()
+
+    def _none(self) -> list[npt.NDArray[np.int64]]:
+        return [np.zeros(point.shape, dtype=np.int64) for point in self._plan]
 
     def run_spk(self) -> None:
         """Receive the messages of one step of every node."""
         exchange, step = self._exchange, self._schedule.step(self.time_step)
         if step == 0:
-            self._events = [np.zeros(point.shape, dtype=np.int64) for point in self._plan]
+            self._events = self._none()
         for index, point in enumerate(self._plan):
-            message = getattr(self, f"a_in_{index}").recv()
-            image, timestep = self._schedule.place(self.time_step, point.level)
+            message = _signed(getattr(self, f"a_in_{index}").recv())
+            image, timestep = self._schedule.place(self.time_step, point.late)
             if 0 <= image < exchange.images:
                 self._events[index] += message != 0
                 if exchange.record:
@@ -148,4 +160,14 @@ class UnrolledModel(AbstractSubProcessModel):  # type: ignore[misc]
 
     def __init__(self, network: Network) -> None:
         for name, process in build(network).items():
+            setattr(self, name, process)
+
+
+@implements(proc=Network, protocol=LoihiProtocol)
+@tag("chip")
+class ChipModel(AbstractSubProcessModel):  # type: ignore[misc]
+    """What runs on a chip, stock Lava processes only, between adapters to the host. See ``chip.build``."""
+
+    def __init__(self, network: Network) -> None:
+        for name, process in chip.build(network).items():
             setattr(self, name, process)

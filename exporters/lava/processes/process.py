@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -113,19 +115,32 @@ class Network(AbstractProcess):  # type: ignore[misc]
     """A whole Program that evaluates up to N images per run, as often as wanted.
 
     A run is ``RunSteps(schedule.period)``. Host and network meet in ``exchange``, between runs only: there are no Vars,
-    because Lava passes them one scalar at a time. Two process models obey this contract, ``fused.FusedModel`` and
-    ``models.UnrolledModel``; the run configuration chooses one.
+    because Lava passes them one scalar at a time. Three process models obey this contract, ``fused.FusedModel``,
+    ``models.UnrolledModel`` and ``models.ChipModel`` (whose biases are Vars: a chip shares no memory with the host);
+    the run configuration chooses one.
 
     Args:
         program: a valid Program.
         images: N, the most images of a run.
         schedule: timing of the process model that will be chosen.
-        synapses: form of the synapse processes of the unrolled model (never changes a result).
+        synapses: form of the synapse processes of the other two models (never changes a result).
+        observed: whether the chip's model hands the messages of every node to the host.
         name: name of the Process.
+
+    Attributes:
+        parts: attribute name -> Process, those of the chip's model once it is built.
+        lifs: the LIFReset of every Lif in it.
     """
 
     def __init__(
-        self, *, program: Program, images: int, schedule: Schedule, synapses: str = "", name: str = "network"
+        self,
+        *,
+        program: Program,
+        images: int,
+        schedule: Schedule,
+        synapses: str = "",
+        observed: bool = True,
+        name: str = "network",
     ) -> None:
         exchange = Exchange.of(program, images)
         super().__init__(program=program, exchange=exchange, schedule=schedule, name=name)
@@ -133,3 +148,6 @@ class Network(AbstractProcess):  # type: ignore[misc]
         self.exchange = exchange
         self.schedule = schedule
         self.synapses = synapses
+        self.observed = observed
+        self.parts: dict[str, Any] = {}
+        self.lifs: dict[str, Any] = {}

@@ -49,6 +49,9 @@ class FastConv(PyConvModelFixed):  # type: ignore[misc]
     Every partial sum of a product is an integer below the largest message times the largest sum of weight magnitudes of
     an output channel; below 2^24 float32 holds it exactly, below 2^53 float64, whatever the order of the additions.
     Beyond (no Program comes near) Lava's own code computes the step.
+
+    Unlike Lava's model it obeys ``weight_exp`` (0 in the unrolled network), as ``PyDenseModelBitAcc`` does: the current
+    is shifted, to the right where the exponent is negative.
     """
 
     a_buf: Any  # declared by PyConvModelFixed
@@ -64,7 +67,8 @@ class FastConv(PyConvModelFixed):  # type: ignore[misc]
         message = self.s_in.recv()
         if self.num_message_bits.item() == 0:
             message = message != 0
-        self.a_buf = self.clamp_precision(self._convolved(message))
+        current, exponent = self._convolved(message), int(self.weight_exp.item())
+        self.a_buf = self.clamp_precision(current << exponent if exponent > 0 else current >> -exponent)
 
     def _convolved(self, message: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """Currents int32 [W', H', out] of a message [W, H, in]."""
