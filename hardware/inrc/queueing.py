@@ -12,10 +12,11 @@ from spikegen.errors import JobError
 from spikegen.hardware.inrc import slurm
 from spikegen.hardware.inrc.copying import pull, push, remote_results
 from spikegen.hardware.inrc.job import LOGS, Job
-from spikegen.hardware.inrc.record import Record, Submission, load_record, local_record, save_record
+from spikegen.hardware.inrc.record import FILE, Record, Submission, load_record, local_record, save_record
 from spikegen.hardware.inrc.remote import Host, SshHost
 from spikegen.hardware.inrc.results import check_result
 from spikegen.hardware.inrc.scripts import SLURM
+from spikegen.runtime.files import check_output
 
 _LOG = re.compile(r"^==> (?:.*/)?(\d+)_(\d+)\.log <==\n([^\n]*)", re.MULTILINE)
 _FOLDER = "spikegen-jobs"  # in the home of the other machine
@@ -104,7 +105,7 @@ def submit_job(
     wanted = tuple(status.shard for status in statuses if status.queueable)
     if not wanted:
         return None, statuses
-    save_record(job, record)  # what cannot be recorded is not submitted
+    check_output(job.folder / FILE)  # what cannot be recorded is not submitted
     submission = Submission(slurm.submit(host, record.folder, job.name, wanted), wanted)
     save_record(job, dataclasses.replace(record, submissions=(*record.submissions, submission)))
     return submission, statuses
@@ -183,4 +184,4 @@ def _last_lines(host: Host, folder: str) -> dict[tuple[str, int], str]:
     """(job, shard) -> last line of its log."""
     command = ["find", f"{folder}/{LOGS}", "-name", "*.log", "-exec", "tail", "-v", "-n", "1", "{}", "+"]
     answer = host.run(command).decode(errors="replace")
-    return {(job, int(shard)): line.strip() for job, shard, line in _LOG.findall(answer)}
+    return {(job, int(shard)): line.strip().removeprefix("Error: ") for job, shard, line in _LOG.findall(answer)}

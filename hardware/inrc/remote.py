@@ -97,6 +97,7 @@ def _not_found(command: str, where: str) -> str:
 
 
 def _complaint(done: subprocess.CompletedProcess[bytes]) -> str:
-    """What a command that failed says, in one line."""
+    """What a command that failed says, in one line, without ``sbatch: error:`` before each sentence."""
     lines = (done.stderr or done.stdout).decode(errors="replace").split("\n")
-    return "; ".join(line.strip() for line in lines if line.strip()) or f"exit code {done.returncode}"
+    said = [re.sub(r"^\w+: error: ", "", line.strip()) for line in lines if line.strip()]
+    return "; ".join(said) or f"exit code {done.returncode}"

@@ -12,20 +12,10 @@ from spikegen.hardware.inrc.scripts import SLURM
 
 # Final states by squeue(1) and sacct(1), "JOB STATE CODES"; all others say that a task is waiting or running.
 ENDED = frozenset(
-    # fmt: off
     (
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
+        *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
     )
-    # fmt: on
 )
 WAITING = frozenset(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED"))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._decode import check_generator
-from spikegen.cli._options import BACKENDS, SEED, SYNAPSES, generator_option, threshold_option
+from spikegen.cli._options import BACKENDS, SEED, SYNAPSES, check_backend, generator_option, threshold_option
 from spikegen.cli._output import error_console
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
@@ -52,12 +52,12 @@ _SHOWN = 5  # violations that an error names
 @click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
 @click.option(
     "--backend",
-    type=click.Choice(tuple(dict.fromkeys((_HARDWARE, *BACKENDS)))),
+    type=click.Choice(BACKENDS),
     default=_HARDWARE,
     show_default=True,
     help="Where the networks run; all but loihi2 run on CPUs and show that the way there and back works.",
 )
-@click.option("--synapses", type=click.Choice(SYNAPSES), help="How lava-unrolled holds the synapses.")
+@click.option("--synapses", type=click.Choice(SYNAPSES), help="How the backend holds the synapses.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images per evaluation; changes no result.")
 @click.option("--time-limit", metavar="TIME", help="Of a shard, as sbatch takes it: minutes or HH:MM:SS.")
 @click.option("--python", default="python3", show_default=True, help="Interpreter with spikegen on that machine.")
@@ -101,8 +101,7 @@ def deploy(
     from spikegen.program import TokenDiffusion
     from spikegen.program.threshold import guided
 
-    if synapses is not None and backend != "lava-unrolled":
-        raise click.UsageError(f"--synapses is an option of the backend lava-unrolled, not of {backend}")
+    check_backend(backend, synapses, None)
     if host is not None and (board is not None or queue is not None):
         raise click.UsageError("--host is a board without Slurm: it takes neither --board nor --queue")
     try:

@@ -47,7 +47,9 @@ def fetch(
     if result.trajectory is not None:
         write_array(tokens, result.trajectory)
     if counts is not None:
-        write_counts(counts, pipeline, result.networks, job.manifest.sampling.generator)
+        sampling = job.manifest.sampling
+        run = {"solver": str(sampling.identity["solver"]).lower(), "seed": str(sampling.seed)}
+        write_counts(counts, pipeline, result.networks, sampling.generator, run)
     _summarise(job, result, {option[2:]: path for option, path in files.items()}, as_json)
 
 

@@ -68,7 +68,7 @@ def save_state(path: str | os.PathLike[str], state: SessionState) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        document=np.frombuffer(json.dumps(document, sort_keys=True).encode(), dtype=np.uint8),
+        document=np.frombuffer(json.dumps(document).encode(), dtype=np.uint8),
         sample=state.sample,
         outputs=state.outputs,
         samples=state.samples,
