@@ -36,7 +36,7 @@ def open_page(html: Path | None, samples: Path | None, pipeline: Pipeline) -> Pi
     return None if samples is None else sample_picture(samples, pipeline)
 
 
-def describe_mapping(pipeline: Pipeline, board: str) -> dict[str, Any]:
+def describe_board(pipeline: Pipeline, board: str) -> dict[str, Any]:
     """What ``spikegen check --json`` says, or ``{"error": message}`` if a network cannot be placed at all.
 
     Raises:

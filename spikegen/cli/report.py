@@ -12,7 +12,7 @@ import rich_click as click
 
 from spikegen.cli._options import SEED
 from spikegen.cli._output import check_outputs
-from spikegen.cli._page import describe_mapping, open_page, write_page
+from spikegen.cli._page import describe_board, open_page, write_page
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
 
@@ -70,7 +70,7 @@ def _write_model(ctx: click.Context, _: click.Parameter, name: str | None) -> No
     "measurements",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Add what `sample --profile` measured on a chip; give the files of time and power.",
+    help="Add what `sample --profile` measured on a chip: its folder, or files of it.",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write JSON, - for stdout.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write one HTML page with pictures, for any browser.")
@@ -118,7 +118,7 @@ def report(
     pipeline = read_pipeline(source, console.print)
     measured = _measured(measurements, pipeline)
     picture = open_page(html, samples, pipeline)
-    mapping = describe_mapping(pipeline, board or "oheogulch") if board or html else None
+    check = describe_board(pipeline, board or "oheogulch") if board or html else None
     counts: Counted
     programs: dict[str, Program] = {}
     if counts_file is None:
@@ -136,7 +136,7 @@ def report(
         "provenance": dict(pipeline.provenance),
         "run": dict(run),
         "generator": None if cost is None else dataclasses.asdict(cost),
-        "mapping": mapping,
+        "check": check,
     }
     text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if html is not None:
@@ -181,9 +181,9 @@ def _models(files: tuple[Path, ...]) -> tuple[dict[str, EnergyModel], dict[str, 
 
 
 def _measured(files: tuple[Path, ...], pipeline: Pipeline) -> Measured | None:
-    from spikegen.energy import collect, read_measurement
+    from spikegen.energy import read_measurements
 
-    return collect(read_measurement(path, pipeline) for path in files) if files else None
+    return read_measurements(files, pipeline) if files else None
 
 
 def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Program], Mapping[str, str]]:

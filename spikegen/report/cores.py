@@ -1,4 +1,4 @@
-"""The mapping picture: the cores of the chips, coloured by population, filled as far as the fullest resource is used."""
+"""The mapping picture: the cores of the chips, coloured by population, filled as far as their fullest resource is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spikegen.energy.units import count
 from spikegen.report.tables import Cell, Document, Table, number, percent, words
 
 COLUMNS = 12  # cores in a row of the picture, which is no map of the chip
-CHIPS_MAX = 32  # chips in the picture
+CHIPS_MAX = 64  # chips in the picture
 CELL, CORE = 40, 36  # units of the picture: pitch and side of a core
 KINDS = {"population": "cores", "delay": "delays", "partial sum": "sums"}  # role of a core -> heading
 _HUES = (250, -40)  # of the first and the last population: blue, green, yellow, red
@@ -94,7 +94,7 @@ def cores(role: str, network: Document, board: Document) -> Cores:
     per_chip = network["cores_available"] // board["chips"]
     chips, drawn = network["chips"], min(network["chips"], CHIPS_MAX)
     found = list(_cores(network["placements"], populations, hues, per_chip))
-    parts = ", ".join(f"{n} for {kind}s" for kind, n in network["cores_by_role"].items() if n)
+    parts = ", ".join(f"{count(n)} for {kind}s" for kind, n in network["cores_by_role"].items() if n)
     summary = (
         f"{count(network['cores'])} of {count(network['cores_available'])} cores of {board['title']} ({parts}), "
         f"{_chips(chips)}."
@@ -157,7 +157,7 @@ def _legend(role: str, placements: Sequence[Document], hues: dict[str, int]) -> 
             (
                 Cell(name, swatch=(str(index + 1), hues[name])),
                 *(number(cores) if cores else Cell() for cores in counts),
-                words(" x ".join(map(str, full["tile"]))),
+                words("\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}".join(map(str, full["tile"]))),
                 words(full["bottleneck"].replace("_", " ")),
                 percent(share, min(share, 1.0)),
             )

@@ -10,9 +10,9 @@ import base64
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from spikegen.energy.units import compact, joules
+from spikegen.energy.units import compact, joules, seconds
 from spikegen.report.tables import Document, rates, synops_into
 
 WIDTH = 5.6  # inches; at 100 CSS pixels each, a column of the page
@@ -74,6 +74,8 @@ _SETTINGS: Mapping[str, Any] = {
     "legend.fontsize": 9,
     "font.size": 9.5,
 }
+
+Range: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -198,28 +200,55 @@ def heat_map(network: Document, role: str) -> Chart | None:
 
 def energies(document: Document) -> Chart:
     """Energy of one sample under each model, as a range, beside that of the dense ANN."""
-    models = document["models"]
-    found = [document["energy"][name] for name in models]
+    rows = {}
+    for name, model in document["models"].items():
+        found = document["energy"][name]
+        ann = found["ann_per_sample_pj"]
+        rows[model["title"]] = (
+            (found["per_sample"]["low_pj"], found["per_sample"]["high_pj"]),
+            None if ann is None else (ann, ann),
+        )
+    return _ranges(rows, ("spiking network", "dense ANN"), joules, ("energy-chart", "Estimated energy of one sample"))
+
+
+def times(document: Document) -> Chart:
+    """Time of one sample under each model, alone and as one of a stream."""
+    rows = {}
+    for name, model in document["time_models"].items():
+        alone, streamed = (document["time"][name][f"sample_{how}_ns"] for how in ("alone", "streamed"))
+        rows[model["title"]] = ((alone["low"], alone["high"]), (streamed["low"], streamed["high"]))
+    return _ranges(rows, ("alone", "streamed"), seconds, ("time-chart", "Estimated time of one sample"))
+
+
+def _ranges(
+    rows: Mapping[str, tuple[Range, Range | None]],
+    series: tuple[str, str],
+    unit: Callable[[float], str],
+    names: tuple[str, str],
+) -> Chart:
+    """Two series of ranges for each model on a logarithmic axis; ``names`` are id and heading."""
+    styles: tuple[dict[str, Any], ...] = (
+        {"color": _BINARY, "marker": "o"},
+        {"color": _GRADED, "marker": "D", "fillstyle": "none"},
+    )
     with mpl.rc_context(_SETTINGS):
-        figure, (axes,) = _rows([model["title"] for model in models.values()], 1, (1,), TITLE_MAX)
-        for place, item in enumerate(found):
-            low, high, ann = item["per_sample"]["low_pj"], item["per_sample"]["high_pj"], item["ann_per_sample_pj"]
-            axes.plot([low, high], [place, place], color=_BINARY, linewidth=5, solid_capstyle="round")
-            axes.plot([low, high], [place, place], "o", color=_BINARY, markersize=8, label="spiking network")
-            if ann is not None:
-                axes.plot([ann], [place], "D", color=_GRADED, fillstyle="none", markersize=8, label="dense ANN")
+        figure, (axes,) = _rows(list(rows), 1, (1,), TITLE_MAX)
+        for place, ranges in enumerate(rows.values()):
+            for found, label, style in zip(ranges, series, styles, strict=True):
+                if found is not None and found[0] > 0:
+                    axes.plot(found, (place, place), markersize=7, linewidth=2, label=label, **style)
         axes.set_xscale("log")
         axes.margins(x=0.12)
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: joules(value)))
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 100 * low else (1,), numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: unit(value)))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
         axes.grid(axis="x")
         keys = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend([*keys.values()], [*keys], loc="outside lower center", ncols=2)
         source, width, height = _image(figure)
-    parts = [f"{m['title']} {joules(e['per_sample']['low_pj'])}" for m, e in zip(models.values(), found, strict=True)]
-    alt = f"Estimated energy of one sample on a logarithmic scale: {'; '.join(parts)}."
-    return Chart("energy-chart", "Estimated energy of one sample", alt, source, width, height)
+    parts = "; ".join(f"{model} {unit(found[0][0])}" for model, found in rows.items())
+    return Chart(*names, f"{names[1]} on a logarithmic scale: {parts}.", source, width, height)
 
 
 def _spiking(network: Document) -> dict[str, float]:

@@ -9,12 +9,13 @@ from typing import Any
 import jinja2
 
 import spikegen
-from spikegen.energy.units import compact, joules_range
-from spikegen.report import figures, tables
+from spikegen.energy.units import compact, joules_range, seconds_range
+from spikegen.report import estimates, figures, tables
 from spikegen.report.cores import CELL, COLUMNS, CORE, Cores, cores
 from spikegen.report.figures import Chart
 from spikegen.report.tables import Document, Table
 
+ENERGY_TILE, TIME_TILE = "horowitz45_fp32", "loihi2_n3b3"  # models of the key figures
 CHIPS_LABELLED = 4  # more chips are drawn smaller, without numbers in their cores
 
 
@@ -61,8 +62,8 @@ def html_page(document: Document, samples: Picture | None = None) -> str:
     """The page of a report.
 
     Args:
-        document: what ``spikegen report --json`` writes; all that the page says is in it. ``mapping``, if it is there,
-            is what ``spikegen check --json`` prints, or ``{"error": message}``.
+        document: what ``spikegen report --json`` writes; all that the page says is in it. ``check``, if it is there, is
+            what ``spikegen check --json`` prints, or ``{"error": message}``.
         samples: the picture of the samples, or None.
     """
     environment = jinja2.Environment(
@@ -72,19 +73,24 @@ def html_page(document: Document, samples: Picture | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    mapping = document.get("mapping")
-    found = _mapping(mapping)
+    check = document.get("check")
+    found = _cores(check)
     return environment.get_template("page.html").render(
         title=document["pipeline"]["name"],
         subtitle=_subtitle(document),
-        tiles=_tiles(document, mapping),
+        tiles=_tiles(document, check),
         provenance=_provenance(document),
         samples=samples,
         sections=[_section(network, role) for role, network in document["networks"].items()],
         energy_chart=figures.energies(document),
-        energies=tables.energies(document),
+        energies=estimates.energies(document),
         energy_tables=_energy_tables(document),
-        mapping=mapping,
+        measured=estimates.measured(document),
+        time_chart=figures.times(document),
+        times=estimates.times(document),
+        durations=estimates.durations(document),
+        assumptions=document["assumptions"]["mapping"],
+        check=check,
         cores=found,
         small=any(len(network.chips) > CHIPS_LABELLED for network in found),
         definitions=tables.definitions(document),
@@ -117,22 +123,31 @@ def _provenance(document: Document) -> Table:
     return tables.pairs("provenance", "Provenance", ((key, str(value)) for key, value in items.items()))
 
 
-def _tiles(document: Document, mapping: Document | None) -> list[Tile]:
+def _tiles(document: Document, check: Document | None) -> list[Tile]:
     per_sample = document["per_sample"]
     synops = sum(per_sample[name] for name in tables.SYNOPS)
     tiles = [
         Tile("synaptic operations", compact(synops), "per sample, zero weights included"),
         Tile("spikes", compact(per_sample["spikes"]), "per sample"),
     ]
-    for name, model in list(document["models"].items())[:2]:
+    for name in _first(ENERGY_TILE, document["models"]):
         energy = document["energy"][name]["per_sample"]
         value = joules_range(energy["low_pj"], energy["high_pj"])
-        tiles.append(Tile("estimated energy", value, f"per sample, {model['title']}"))
-    if mapping is not None and "networks" in mapping:
-        verdict = "fits" if mapping["fits"] else "does not fit"
-        most = max(network["cores"] for network in mapping["networks"].values())
-        tiles.append(Tile("cores", f"{most:,}", f"{verdict} {mapping['board']['title']}"))
+        tiles.append(Tile("estimated energy", value, f"per sample, {document['models'][name]['title']}"))
+    for name in _first(TIME_TILE, document["time_models"]):
+        time = document["time"][name]["sample_alone_ns"]
+        value = seconds_range(time["low"], time["high"])
+        tiles.append(Tile("estimated time", value, f"one sample alone, {document['time_models'][name]['title']}"))
+    if check is not None and "networks" in check:
+        verdict = "fits" if check["fits"] else "does not fit"
+        most = max(network["cores"] for network in check["networks"].values())
+        tiles.append(Tile("cores", f"{most:,}", f"{verdict} {check['board']['title']}, estimated"))
     return tiles
+
+
+def _first(wanted: str, models: Document) -> list[str]:
+    """The model for a key figure: the one that is wanted, else the first, if there is any."""
+    return [wanted] if wanted in models else list(models)[:1]
 
 
 def _section(network: Document, role: str) -> Section:
@@ -147,6 +162,7 @@ def _section(network: Document, role: str) -> Section:
     more = [tables.populations(network, role), tables.projections(network, role)]
     if steps > 1:
         more.append(tables.steps(network, role))
+    more += [estimates.on_cores(network, role), estimates.loads(network, role)]
     return Section(
         role,
         summary,
@@ -158,13 +174,13 @@ def _section(network: Document, role: str) -> Section:
 
 
 def _energy_tables(document: Document) -> list[Table]:
-    found = [tables.prices(document)]
-    found += [tables.formula(network, role) for role, network in document["networks"].items()]
+    found = [estimates.shares(document), estimates.prices(document)]
+    found += [estimates.formula(network, role) for role, network in document["networks"].items()]
     cost = document.get("generator")
     return [*found, tables.generator(cost)] if cost else found
 
 
-def _mapping(mapping: Any) -> list[Cores]:
-    if mapping is None or "networks" not in mapping:
+def _cores(check: Any) -> list[Cores]:
+    if check is None or "networks" not in check:
         return []
-    return [cores(role, network, mapping["board"]) for role, network in mapping["networks"].items()]
+    return [cores(role, network, check["board"]) for role, network in check["networks"].items()]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from spikegen.energy.units import count, joules
+from spikegen.energy.units import count
 
 Document: TypeAlias = Mapping[str, Any]
 SYNOPS = ("binary_synops", "graded_synops", "analog_macs")
@@ -70,25 +70,18 @@ def percent(value: float, share: float | None = None) -> Cell:
     return Cell(numbers=((f"{value:.1%}", value),), share=share)
 
 
-def energy(low: float | None, high: float | None = None) -> Cell:
-    """A cell with an energy [pJ] or a range of energies; empty for None."""
-    if low is None:
-        return Cell()
-    ends = (low,) if high is None or high == low else (low, high)
-    return Cell(numbers=tuple((joules(end), end) for end in ends))
-
-
 def operations(network: Document, role: str) -> Table:
     """Every kind of operation per evaluation and per sample, next to the dense ANN."""
-    steps = len(network["diffusion_steps"])
     rows = [
         (words(name), number(value), number(network["per_sample"][name]))
         for name, value in network["per_evaluation"].items()
     ]
     macs = network["ann_macs_per_evaluation"]
     if macs is not None:
-        rows.append((words("MACs of the dense ANN, same shape"), number(macs), number(macs * steps)))
-    columns = ("operation", "per evaluation", f"per sample ({_steps(steps)})")
+        rows.append(
+            (words("MACs of the dense ANN, same shape"), number(macs), number(macs * len(network["diffusion_steps"])))
+        )
+    columns = ("operation", "per evaluation", per_sample_heading(network))
     return Table(f"{role}-operations", "Operations", columns, tuple(rows))
 
 
@@ -156,67 +149,6 @@ def steps(network: Document, role: str) -> Table:
     return Table(f"{role}-steps", "By diffusion step, per evaluation", columns, rows, folded=True)
 
 
-def energies(document: Document) -> Table:
-    """Energy of one sample under every model, by network and in all, next to the dense ANN."""
-    networks: Mapping[str, Document] = document["networks"]
-    several = len(networks) > 1
-    rows = []
-    for name, model in document["models"].items():
-        parts = [network["energy"][name] for network in networks.values()]
-        if several:
-            parts.append(document["energy"][name])
-        ranges = ((part["per_sample"]["low_pj"], part["per_sample"]["high_pj"]) for part in parts)
-        rows.append((words(model["title"]), *(energy(*ends) for ends in ranges)))
-        anns = [part["ann_per_sample_pj"] for part in parts]
-        if any(ann is not None for ann in anns):
-            rows.append((words("— dense ANN of the same shape"), *map(energy, anns)))
-            rows.append((words("— network / ANN"), *(_ratio(part) for part in parts)))
-    heads = (f"{role} ({_steps(len(network['diffusion_steps']))})" for role, network in networks.items())
-    columns = ("model", *heads, *(("all",) if several else ()))
-    return Table("energy", "Estimated energy of one sample", columns, tuple(rows))
-
-
-def _ratio(part: Document) -> Cell:
-    ann = part["ann_per_sample_pj"]
-    return percent(part["per_sample"]["low_pj"] / ann) if ann else Cell()
-
-
-def prices(document: Document) -> Table:
-    """What each model bills, with its sources."""
-    rows = []
-    for model in document["models"].values():
-        for price in model["prices"]:
-            ends = (price["low"],) if price["low"] == price["high"] else (price["low"], price["high"])
-            cost = Cell(numbers=tuple((f"{end:g} pJ", end) for end in ends))
-            facts = (price["meaning"], price["source"], price["certainty"])
-            rows.append((words(model["title"]), words(price["operation"]), cost, *map(words, facts)))
-    columns = ("model", "operation", "price", "meaning", "source", "certainty")
-    left_out = "; ".join(f"{model['title']}: {model['not_billed']}" for model in document["models"].values())
-    note = f"Not billed: {left_out}."
-    return Table("prices", "Prices and their sources", columns, tuple(rows), note, folded=True)
-
-
-FORMULA = {
-    "image_pj": "driven by the image: MACs, once",
-    "spikes_pj": "driven by spikes: rate x T x MACs as additions",
-    "formula_pj": "the formula",
-    "real_pj": "real-valued: MACs at each timestep, not in the formula",
-    "with_real_pj": "the formula and the real-valued layers",
-}
-
-
-def formula(network: Document, role: str) -> Table:
-    """Energy by the formula of the papers."""
-    found = network["formula"]
-    rows = tuple(
-        (words(title), energy(found["per_evaluation"][part]), energy(found["per_sample"][part]))
-        for part, title in FORMULA.items()
-    )
-    columns = ("part", "per evaluation", f"per sample ({_steps(len(network['diffusion_steps']))})")
-    title = f"{role}: energy by the papers' formula"
-    return Table(f"{role}-formula", title, columns, rows, f"Source: {found['source']}.", folded=True)
-
-
 def generator(cost: Document) -> Table:
     """The spike generator of a token decoder, on the chip or as a look-up table."""
     sides: tuple[Document, ...] = (cost["chip"], cost["lookup"])
@@ -230,7 +162,8 @@ def generator(cost: Document) -> Table:
 
 def definitions(document: Document) -> Table:
     """What each operation is."""
-    rows = tuple((words(name), words(text)) for name, text in document["definitions"].items())
+    found = {**document["definitions"], **document["mapped_definitions"]}
+    rows = tuple((words(name), words(text)) for name, text in found.items())
     return Table("definitions", "What is counted", ("operation", "definition"), rows, folded=True)
 
 
@@ -240,5 +173,7 @@ def pairs(name: str, title: str, items: Iterable[tuple[str, str]]) -> Table:
     return Table(name, title, ("", ""), tuple(rows))
 
 
-def _steps(number_of_steps: int) -> str:
-    return "1 step" if number_of_steps == 1 else f"x {number_of_steps} steps"
+def per_sample_heading(network: Document) -> str:
+    """Heading of a column of figures of one sample, which say how many evaluations they are of."""
+    steps = len(network["diffusion_steps"])
+    return "per sample (1 step)" if steps == 1 else f"per sample (x {steps} steps)"
