@@ -92,11 +92,7 @@ def submit_job(
             f"{job.folder}: this job is for the board at {host_address}, without Slurm: run `bash {SLURM}` in the "
             "folder on a machine that reaches the board, then `spikegen fetch`"
         )
-    record = load_record(job)
-    if record is None:
-        record = local_record(job) if ssh is None else _remote_record(job, SshHost(ssh), remote_dir)
-    elif (ssh is not None and ssh != record.ssh) or (remote_dir is not None and record.ssh is None):
-        raise JobError(f"{job.folder}: it was submitted on {record.host.name} before; deploy another job for {ssh}")
+    record = _place(job, ssh, remote_dir)
     host, damaged = record.host, {}
     if record.ssh is not None:
         push(job, host, record.folder)
@@ -111,10 +107,22 @@ def submit_job(
     return submission, statuses
 
 
-def _remote_record(job: Job, host: SshHost, remote_dir: str | None) -> Record:
+def _place(job: Job, ssh: str | None, remote_dir: str | None) -> Record:
+    """The record of ``job``, or a new one; JobError if it was submitted elsewhere."""
+    record = load_record(job)
+    if ssh is None:
+        return record or local_record(job)
+    host = SshHost(ssh)
+    if record is not None and record.ssh == ssh and remote_dir is None:
+        return record
     wanted = remote_dir or f"{_FOLDER}/{job.name}"
     folder = host.run(["realpath", "-m", "--", wanted]).decode(errors="replace").strip()
-    return Record(host.name, folder)
+    if record is not None and (record.ssh, record.folder) != (ssh, folder):
+        raise JobError(
+            f"{job.folder}: it was submitted on {record.host.name} in {record.folder} before; deploy another job for "
+            f"{ssh} in {folder}"
+        )
+    return record or Record(ssh, folder)
 
 
 def _survey(job: Job, record: Record, damaged: Mapping[int, str]) -> list[ShardStatus]:

@@ -22,6 +22,8 @@ def submit(folder: Path, ssh: str | None, remote_dir: str | None, as_json: bool)
     from spikegen.hardware.inrc import open_job, submit_job
     from spikegen.hardware.inrc.merge import name_shards
 
+    if remote_dir is not None and ssh is None:
+        raise click.UsageError("--remote-dir names a folder on another machine: --ssh is missing")
     if remote_dir is not None and (remote_dir.startswith("-") or not remote_dir):
         raise click.UsageError(f"--remote-dir {remote_dir!r} is no folder")
     job = open_job(folder)
