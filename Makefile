@@ -26,11 +26,11 @@ demo: $(STAMP) ## export both digits models, sample 16 digits each (the U-Net on
 	@mkdir -p demo
 	$(BIN)/spikegen export digits-unet -o demo/digits.h5
 	$(BIN)/spikegen sample demo/digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o demo/digits.png --counts demo/counts.json
-	$(BIN)/spikegen report demo/digits.h5 --counts demo/counts.json --json demo/report.json
+	$(BIN)/spikegen report demo/digits.h5 --counts demo/counts.json --json demo/report.json --samples demo/digits.png --html demo/report.html
 	$(BIN)/spikegen export digits-vq -o demo/vq.h5
 	$(BIN)/spikegen sample demo/vq.h5 -n 16 --seed 0 -o demo/vq.png
 	$(BIN)/spikegen reconstruct demo/vq.h5 -n 16 -o demo/reconstructed.png
-	@echo "Wrote pipelines, pictures, counts and a report to demo/"
+	@echo "Wrote pipelines, pictures, counts and a report to demo/; open demo/report.html"
 
 test: $(STAMP) ## run the tests; ARGS="-k energy" passes arguments to pytest
 	$(BIN)/python -m pytest $(ARGS)

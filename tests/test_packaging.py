@@ -53,6 +53,7 @@ def test_the_wheel_holds_the_data(wheel: zipfile.ZipFile) -> None:
     assert "spikegen/py.typed" in names
     assert "spikegen/models/checkpoints/digits-unet/model.safetensors" in names
     assert "spikegen/models/checkpoints/digits-unet/config.json" in names
+    assert {"spikegen/report/templates/page.html", "spikegen/report/templates/page.css"} <= set(names)
 
 
 def test_the_wheel_installs_nothing_beside_spikegen(wheel: zipfile.ZipFile) -> None:

@@ -39,7 +39,8 @@ _COLOURS = {
     "#070707": ("rate", "#7a5bb5", "#9d82d6"),
 }
 _INK, _SOFT, _LINE, _BINARY, _GRADED, _ANALOG, _RATE = _COLOURS
-KINDS = {"binary": _BINARY, "graded": _GRADED, "analog": _ANALOG}
+KINDS = {"binary": _BINARY, "graded": _GRADED, "analog": _ANALOG}  # kinds of a projection
+CAUSES = {"binary": "by spikes", "graded": "by graded messages", "analog": "by pixels of the input"}
 _HEAT = LinearSegmentedColormap.from_list(
     "heat", ["#2b2350", "#3d4f93", "#2f7f9e", "#35ac91", "#8fd16f", "#f6e663"], N=256
 )
@@ -110,12 +111,12 @@ def bars(network: Document, role: str) -> Chart:
         for kind, colour in KINDS.items():
             lengths = np.array([into[name].get(kind, 0.0) for name in names])
             if lengths.any():
-                left.barh(range(len(names)), lengths, left=start, color=colour, height=0.68, label=kind)
+                left.barh(range(len(names)), lengths, left=start, color=colour, height=0.68, label=CAUSES[kind])
                 start += lengths
         left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         left.set_title("synaptic operations in")
         right.barh(range(len(names)), [rate.get(name, 0.0) for name in names], color=_RATE, height=0.68)
-        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
         right.set_title("firing rate")
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -130,7 +131,8 @@ def bars(network: Document, role: str) -> Chart:
     if rate:
         busiest = max(rate, key=lambda name: rate[name])
         alt += f", the highest firing rate has {busiest} ({rate[busiest]:.1%})"
-    return Chart(f"{role}-bars", "Operations and firing rates by population", f"{alt}.", source, width, height, note)
+    title = "Operations and firing rates by population, per evaluation"
+    return Chart(f"{role}-bars", title, f"{alt}.", source, width, height, note)
 
 
 def activity(network: Document, role: str) -> Chart | None:
@@ -144,16 +146,15 @@ def activity(network: Document, role: str) -> Chart | None:
         for kind, name in (("binary", "binary_synops"), ("graded", "graded_synops"), ("analog", "analog_macs"))
     }
     with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 5.0), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True)
         places = np.arange(len(steps))
         upper.fill_between(places, spikes, color=_RATE, alpha=0.18, linewidth=0)
         upper.plot(places, spikes, color=_RATE, linewidth=1.8)
         upper.set_title("spikes")
         used = [kind for kind in KINDS if synops[kind].any()] or ["binary"]
-        lower.stackplot(
-            places, [synops[kind] for kind in used], colors=[KINDS[kind] for kind in used], alpha=0.75, labels=used
-        )
+        labels, colours = [CAUSES[kind] for kind in used], [KINDS[kind] for kind in used]
+        lower.stackplot(places, [synops[kind] for kind in used], colors=colours, alpha=0.75, labels=labels)
         lower.set_title("synaptic operations")
         figure.legend(*lower.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         for axes in (upper, lower):
@@ -166,7 +167,8 @@ def activity(network: Document, role: str) -> Chart | None:
         source, width, height = _image(figure)
     first, last = compact(spikes[0]), compact(spikes[-1])
     alt = f"Spikes of one evaluation of the {role} over {len(steps)} diffusion steps: {first} at first, {last} at last."
-    return Chart(f"{role}-activity", "Activity over the diffusion steps, per evaluation", alt, source, width, height)
+    title = "Activity over the diffusion steps, per evaluation"
+    return Chart(f"{role}-activity", title, alt, source, width, height)
 
 
 def heat_map(network: Document, role: str) -> Chart | None:
@@ -186,7 +188,7 @@ def heat_map(network: Document, role: str) -> Chart | None:
         axes.spines[:].set_visible(False)  # type: ignore[call-overload]
         _step_axis(axes, steps)
         bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
         bar.outline.set_visible(False)  # type: ignore[operator]
         source, width, height = _image(figure)
     place = np.unravel_index(int(values.argmax()), values.shape)
@@ -284,7 +286,7 @@ def _label(name: str) -> str:
 
 
 def _step_axis(axes: Axes, steps: Sequence[Document]) -> None:
-    places = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
+    places = range(0, len(steps), -(-len(steps) // 6))
     axes.set_xticks(places, [str(steps[place]["step"]) for place in places])
     axes.set_xlabel("diffusion step, from noise to image")
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 SECONDS = 60
@@ -104,14 +104,16 @@ class Browser:
         shutil.rmtree(self._profile.name, ignore_errors=True)  # its children may still be writing
         self._profile.cleanup()
 
-    def look(self, page: Path, width: int = 1280, scheme: str = "light", picture: Path | None = None) -> Seen:
+    def look(
+        self, page: Path, width: int = 1280, scheme: str = "light", pictures: Mapping[Path, str] = MappingProxyType({})
+    ) -> Seen:
         """Open ``page`` in a window of ``width`` pixels.
 
         Args:
             page: the file.
             width: of the window.
             scheme: "light" or "dark", what the reader prefers.
-            picture: where to save a picture of the whole page, if anywhere.
+            pictures: file to save a picture to -> selector of what is in it, such as "body".
         """
         target = self._call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
@@ -127,15 +129,18 @@ class Browser:
             self._events.append(self._message())
         question = {"expression": _LOOK, "awaitPromise": True, "returnByValue": True}
         seen = Seen(facts=self._call("Runtime.evaluate", question, session)["result"]["value"])
-        if picture is not None:
-            self._save(picture, session)
+        for picture, selector in pictures.items():
+            self._save(picture, selector, session)
         for event in self._events:
             _note(event, seen)
         self._call("Target.closeTarget", {"targetId": target})
         return seen
 
-    def _save(self, picture: Path, session: str) -> None:
-        shot = self._call("Page.captureScreenshot", {"captureBeyondViewport": True}, session)
+    def _save(self, picture: Path, selector: str, session: str) -> None:
+        box = f"JSON.parse(JSON.stringify(document.querySelector({json.dumps(selector)}).getBoundingClientRect()))"
+        found = self._call("Runtime.evaluate", {"expression": box, "returnByValue": True}, session)["result"]["value"]
+        clip = {"scale": 1, **{key: found[key] for key in ("x", "y", "width", "height")}}
+        shot = self._call("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}, session)
         picture.write_bytes(base64.b64decode(shot["data"]))
 
     def _call(self, method: str, arguments: Mapping[str, Any], session: str | None = None) -> dict[str, Any]:
