@@ -16,6 +16,7 @@ from spikegen.cli._decode import Place, check_generator, choose_place, decode, d
 from spikegen.cli._options import SEED, backend_options, check_backend, generator_option, threshold_option
 from spikegen.cli._output import check_outputs, counted, error_console, print_summary, progress_bar, write_array
 from spikegen.cli._pipeline import read_pipeline
+from spikegen.cli._profile import check_profile, watching, write_profile
 from spikegen.cli._solver import choose_solver
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ class _Images:
 )
 @click.option("--counts", type=click.Path(path_type=Path), help="Write the counts for `spikegen report`, JSON.")
 @click.option(
+    "--profile",
+    "profile_folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Measure time and power of each network on the chip, in runs of their own, for `spikegen report --measured`.",
+)
+@click.option(
     "--state",
     type=click.Path(path_type=Path),
     help="Save the run here after every step, go on from it if it exists, remove it at the end.",
@@ -94,6 +102,7 @@ def sample(
     npy: Path | None,
     tokens: Path | None,
     counts: Path | None,
+    profile_folder: Path | None,
     state: Path | None,
     as_json: bool,
     quiet: bool,
@@ -111,6 +120,7 @@ def sample(
     check_backend(backend, synapses, device)
     files = {"--output": output, "--npy": npy, "--tokens": tokens, "--counts": counts, "--state": state}
     check_outputs(source, files)
+    check_profile(profile_folder, backend)
     errors = error_console()
     pipeline = guided(read_pipeline(source, None if quiet else errors.print), threshold_scale)
     of_tokens = isinstance(pipeline.host, TokenDiffusion)
@@ -122,7 +132,8 @@ def sample(
     check_channels(next(pipeline.network("decoder" if of_tokens else "denoiser").readouts()).output_shape[0])
     generator = check_generator(pipeline, generator) if of_tokens else None
     place = choose_place(backend, synapses, device, batch, images)
-    made = _run(pipeline, chosen, place, seed, images, state, generator, None if quiet else errors)
+    watched = None if profile_folder is None else watching(place)
+    made = _run(pipeline, chosen, watched or place, seed, images, state, generator, None if quiet else errors)
     write_png(output, made.images)
     write_array(npy, made.images)
     if made.result.trajectory is not None:
@@ -132,6 +143,8 @@ def sample(
         write_counts(counts, pipeline, made.networks, generator, run)
     if state is not None:  # of no more use
         state.unlink(missing_ok=True)
+    if profile_folder is not None and watched is not None:  # last, when the images are safe: it takes a while
+        write_profile(profile_folder, pipeline, watched, errors.print)
     if quiet:
         return
     settings = {

@@ -25,6 +25,7 @@ from spikegen.energy.measured import Measurement as Measurement
 from spikegen.energy.measured import collect as collect
 from spikegen.energy.measured import encode_measurement as encode_measurement
 from spikegen.energy.measured import read_measurement as read_measurement
+from spikegen.energy.measured import read_measurements as read_measurements
 from spikegen.energy.model_file import ModelFile as ModelFile
 from spikegen.energy.model_file import read_model as read_model
 from spikegen.energy.models import Constant as Constant

@@ -4,7 +4,8 @@ Lava's profiler measures one run of one process, and its probe of execution time
 power come from two runs, each with a file of its own::
 
     {"format": "spikegen-measurement", "version": 1, "pipeline": {"name", "digest"}, "network": role,
-     "kind": "time" | "power", "images": N, "timesteps": steps of the run, "values": {name: number}, "machine": {...}}
+     "kind": "time" | "power", "step": diffusion step, "images": N, "repeats": evaluations of N images,
+     "timesteps": of the run, "values": {name: number}, "machine": {...}}
 
 Values are kept as the profiler gave them, negative ones too: power is static and dynamic apart, and static power, which
 is measured on the idle board, may exceed the total.
@@ -60,7 +61,9 @@ class Measurement:
     Attributes:
         network: role of the network that ran.
         kind: key of :data:`VALUES`.
-        images: N, evaluated in one run.
+        step: diffusion step, the same in the whole run.
+        images: N of a stream.
+        repeats: how often the run evaluated these N images.
         timesteps: of the run.
         values: name in :data:`VALUES` -> figure of the whole run; those of :data:`NEEDED` at least.
         machine: what is known of the machine, such as its board and stepping.
@@ -68,7 +71,9 @@ class Measurement:
 
     network: str
     kind: str
+    step: int
     images: int
+    repeats: int
     timesteps: int
     values: Mapping[str, float]
     machine: Mapping[str, str]
@@ -85,7 +90,7 @@ class MeasuredNetwork:
         """``seconds`` of one evaluation, and ``total_j``, ``static_j``, ``dynamic_j`` if power was measured as well."""
         if self.time is None:
             return {}
-        seconds = self.time.values["execution_s"] / self.time.images
+        seconds = self.time.values["execution_s"] / (self.time.images * self.time.repeats)
         found = {"seconds": seconds}
         if self.power is not None:
             found.update({f"{part}_j": self.power.values[f"{part}_w"] * seconds for part in _PARTS})
@@ -155,11 +160,28 @@ def encode_measurement(pipeline: Pipeline, measurement: Measurement) -> bytes:
 def _encoded(measurement: Measurement) -> dict[str, Any]:
     return {
         "kind": measurement.kind,
+        "step": measurement.step,
         "images": measurement.images,
+        "repeats": measurement.repeats,
         "timesteps": measurement.timesteps,
         "values": dict(measurement.values),
         "machine": dict(measurement.machine),
     }
+
+
+def read_measurements(paths: Iterable[str | os.PathLike[str]], pipeline: Pipeline) -> Measured:
+    """What was measured, from files or from folders of them.
+
+    Raises:
+        RecordError: as :func:`read_measurement` and :func:`collect`, or a folder without a file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not found:
+            raise RecordError(f"{path}: there is no measurement (*.json) in this folder")
+        files += found
+    return collect(read_measurement(path, pipeline) for path in files)
 
 
 def read_measurement(path: str | os.PathLike[str], pipeline: Pipeline) -> Measurement:
@@ -190,21 +212,28 @@ def read_measurement(path: str | os.PathLike[str], pipeline: Pipeline) -> Measur
 
 
 def _decoded(document: dict[str, Any], pipeline: Pipeline) -> Measurement:
-    network, kind, images, timesteps = (document[key] for key in ("network", "kind", "images", "timesteps"))
-    if network not in pipeline.networks:
+    network, kind = document["network"], document["kind"]
+    if not isinstance(network, str) or network not in pipeline.networks:
         raise ValueError(f"the pipeline has no {network!r}")
-    if kind not in VALUES:
+    if not isinstance(kind, str) or kind not in VALUES:
         raise ValueError(f"kind is {kind!r}, expected {' or '.join(VALUES)}")
-    for name, number in (("images", images), ("timesteps", timesteps)):
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 1 << 53:
-            raise ValueError(f"{name} is {number!r}, expected a whole number of at least 1")
+    step, images, repeats, timesteps = (
+        _whole(document, key, least) for key, least in (("step", 0), ("images", 1), ("repeats", 1), ("timesteps", 1))
+    )
     values = {str(name): _number(name, value) for name, value in document["values"].items()}
     if not set(NEEDED[kind]) <= values.keys() <= VALUES[kind].keys():
         raise ValueError(f"the values of {kind} are {', '.join(values)}, expected {', '.join(VALUES[kind])}")
     machine = dict(document["machine"].items())
     if not all(isinstance(text, str) and text.isprintable() for item in machine.items() for text in item):
         raise ValueError("machine holds something else than texts")
-    return Measurement(network, kind, images, timesteps, values, machine)
+    return Measurement(network, kind, step, images, repeats, timesteps, values, machine)
+
+
+def _whole(document: dict[str, Any], name: str, least: int) -> int:
+    value = document[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 53:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return value
 
 
 def _number(name: str, value: Any) -> float:
