@@ -15,12 +15,19 @@ _INRC_PATH = "/nfs/ncl/bin:/opt/riscv/bin"
 
 _RUN = '''"""Runs shards of this job: `python run.py 3` runs shard 3, `python run.py` all that have no result yet."""
 
+import signal
 import sys
 from pathlib import Path
 
 
+def stop(number, frame):
+    """Leave in order, so that the board is given back; the state after the last step stays."""
+    sys.exit("Error: ended by SIGTERM: the job was cancelled or is out of time")
+
+
 def main() -> int:
     """Exit code 0 if every shard that was asked for has a result."""
+    signal.signal(signal.SIGTERM, stop)
     try:
         from spikegen.errors import SpikegenError
         from spikegen.hardware.inrc import run_job

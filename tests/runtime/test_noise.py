@@ -12,6 +12,13 @@ def test_an_image_depends_on_its_own_index_only() -> None:
     np.testing.assert_array_equal(few, many[:2])
 
 
+def test_a_part_of_a_run_draws_what_the_whole_draws() -> None:
+    whole, part = ImageNoise(5, 2), ImageNoise(5, 2, first=4)
+    np.testing.assert_array_equal(part.normal((3, 1, 3, 3)), whole.normal((7, 1, 3, 3))[4:])
+    np.testing.assert_array_equal(part.uniform((3, 2)), whole.uniform((7, 2))[4:])
+    assert part.seeds(3) == whole.seeds(7)[4:]
+
+
 def test_seeds_draws_and_images_have_streams_of_their_own() -> None:
     drawn = [
         image.tobytes()

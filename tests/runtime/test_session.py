@@ -75,6 +75,29 @@ def test_an_image_does_not_depend_on_how_many_there_are(name: str, options: dict
     np.testing.assert_array_equal(session(name=name, images=2, seed=9, **options).run().sample, many[:2])
 
 
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_parts_of_a_run_are_its_images(name: str, options: dict[str, Any]) -> None:
+    whole = session(name=name, images=5, seed=9, **options).run()
+    parts = [session(name=name, images=n, first=f, seed=9, **options).run() for f, n in ((0, 2), (2, 1), (3, 2))]
+    np.testing.assert_array_equal(np.concatenate([part.sample for part in parts]), whole.sample)
+    sums = [first[1] + second[1] + third[1] for first, second, third in zip(*(p.counts for p in parts), strict=True)]
+    assert sums == [counts for _, counts in whole.counts]
+
+
+def test_a_part_goes_on_from_its_own_state_only(tmp_path: Path) -> None:
+    whole = session(name="ddpm", images=5).run().sample
+    path = tmp_path / "run.state"
+    session(name="ddpm", images=2, first=3, state_file=path).step()
+    part = session(name="ddpm", images=2, first=3, state_file=path)
+    assert part.completed == 1
+    np.testing.assert_array_equal(part.run().sample, whole[3:])
+    for first in (0, 2):
+        with pytest.raises(RecordError, match=r"the state of another run \(different: (first|fields)\)"):
+            session(name="ddpm", images=2, first=first, state_file=path)
+    with pytest.raises(ConfigError, match="the number of the first image is -1"):
+        session(first=-1)
+
+
 def test_seeds_give_other_images() -> None:
     results = {session(seed=seed).run().sample.tobytes() for seed in range(5)}
     assert len(results) == 5

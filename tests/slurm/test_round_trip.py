@@ -74,14 +74,14 @@ def assert_equals_a_local_run(*options: Any) -> None:
         assert Path(f"job.{suffix}").read_bytes() == Path(f"here.{suffix}").read_bytes(), suffix
 
 
-def process_of(shard: int) -> int | None:
-    """The process that runs ``shard`` of the job here."""
+def processes() -> dict[int, list[bytes]]:
+    """The processes that run in the job folder: number -> command line."""
+    found = {}
     for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):  # it has ended since
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words[1:3] == [b"run.py", str(shard).encode()] and (entry / "cwd").resolve() == Path("job").resolve():
-                return int(entry.name)
-    return None
+        with contextlib.suppress(OSError, ValueError):  # it has ended since, or is none
+            if (entry / "cwd").resolve() == Path("job").resolve():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().split(b"\0")
+    return found
 
 
 def test_there_and_back(folder: Path) -> None:
@@ -110,14 +110,14 @@ def test_shards_that_are_killed_are_queued_again_and_the_images_stay_the_same(fo
     states = [Path(f"job/states/shard-{shard:04d}.state") for shard in (0, 1)]
     for state in states:
         wait(state.exists)
-    process = process_of(0)
-    assert process is not None
+    (process,) = (number for number, words in processes().items() if words[1:3] == [b"run.py", b"0"])
     os.kill(process, signal.SIGKILL)  # as the kernel does when memory runs out
     subprocess.run(["scancel", f"{job}_1"], check=True)  # as the site does
     result = run("status", "job", "--wait", "--interval", 0.2)
     assert result.exit_code == 1
     assert "Error: job: 2 of 3 shards are lost or damaged; shard 0: FAILED" in result.stderr
     assert "`spikegen submit job` queues them again" in result.stderr
+    wait(lambda: not processes())  # of Lava's none is left
     assert stages() == ["lost", "lost", "finished"]
     assert summary_of("job")["shards"][1]["state"] == "CANCELLED"
     refuse(1, "2 of 3 shards have no result (0, 1)", "fetch", "job", "-o", "job.png")
