@@ -19,6 +19,7 @@ from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.quantize import quantize
 from spikegen.lowering.relay_room import relays_fit
 from spikegen.lowering.retime import retime
+from spikegen.lowering.split_gains import split_gains
 from spikegen.lowering.trace import trace
 from spikegen.program import Program, validate
 
@@ -69,7 +70,7 @@ def lower(
     port = form.port(shape)
     network, decisions = compose_linear(folded, rates, streams, lambda found: relays_fit(found, port))
     stage("quantise")
-    program = quantize(network, data, form, name, folded.macs(), payload_bits)
+    program = quantize(split_gains(network, payload_bits), data, form, name, folded.macs(), payload_bits)
     stage("retime")
     program = retime(program)
     report = {

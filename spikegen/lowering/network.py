@@ -46,12 +46,20 @@ class FloatPopulation:
 
 @dataclass(frozen=True, eq=False)
 class FloatProjection:
-    """A kernel from node ``source`` to population ``target``."""
+    """A kernel from node ``source`` to population ``target``.
+
+    Attributes:
+        name, source, target: as in the Program.
+        kernel: real weights.
+        share: below 1, its gains are a part of others (:mod:`~spikegen.lowering.split_gains`), and this is the ratio of
+            their L2 norms.
+    """
 
     name: str
     source: str
     target: str
     kernel: Kernel
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ on those inputs) is known too; :mod:`~spikegen.lowering.scale_search` finds the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from spikegen.errors import LoweringError
 from spikegen.lowering.calibrate import Calibration
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.nearest import quantized_population
-from spikegen.lowering.network import FloatNetwork, FloatPopulation
+from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
 from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.relay_room import relay_floor
 from spikegen.lowering.scale_search import Candidate, ScaleSearch
@@ -77,7 +78,7 @@ def quantize(
         for heard in [node for node in messages if last_reader[node] == population.name]:
             del messages[heard]  # nothing else reads them
         risks += best.risks
-        rows.append(_report_row(best))
+        rows.append(_report_row(best, network.incoming.get(population.name, ())))
     return Program(
         name,
         network.timesteps,
@@ -120,7 +121,7 @@ def _messages(best: Candidate, timesteps: int, steps: npt.NDArray[np.int64]) -> 
     return spikes
 
 
-def _report_row(best: Candidate) -> dict[str, Any]:
+def _report_row(best: Candidate, incoming: Sequence[FloatProjection]) -> dict[str, Any]:
     node = best.population
     row: dict[str, Any] = {
         "population": node.name,
@@ -136,5 +137,5 @@ def _report_row(best: Candidate) -> dict[str, Any]:
         row["vth"] = node.vth
     if any(chosen.bits or chosen.error for chosen in best.payloads):  # 0 bits: all gains are rounded to one number
         row["payload_bits"] = max(chosen.bits for chosen in best.payloads)
-        row["gain_error"] = max(chosen.error for chosen in best.payloads)
+        row["gain_error"] = max(p.share * found.error for p, found in zip(incoming, best.payloads, strict=True))
     return row

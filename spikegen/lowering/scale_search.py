@@ -228,7 +228,8 @@ class ScaleSearch:
         pairs = [
             (p, value, uniform)
             for p, value, uniform in zip(self.incoming, largest, self.uniform, strict=True)
-            if value > 0 and p.source not in self.clocks  # a bias takes whatever grid there is
+            # A bias, or what of a gain changes, takes whatever grid there is.
+            if value > 0 and p.source not in self.clocks and p.share == 1.0
         ]
         # A relay's unit must be a whole number of units here, or the whole stream would be scaled wrongly.
         relayed = [value for p, value, uniform in pairs if p.source in self.relays and uniform]

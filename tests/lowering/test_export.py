@@ -59,7 +59,7 @@ def test_gains_of_a_checkpoint_keep_to_the_payload_bits_that_are_asked_for(tmp_p
     model = SpikingUNet(dataclasses.replace(CONFIG, neuron="hard-reset", tail="swish", tsm=True)).eval()
     for module in model.modules():
         if isinstance(module, TemporalGain):
-            module.gains.data = torch.rand(2) + 0.5
+            module.gains.data = (torch.rand(2) + 0.5) * torch.tensor([1.0, -1.0])  # of both signs: one payload
     save_checkpoint(tmp_path, Checkpoint(model, "linear", "digits", {}))
     program = export_checkpoint(tmp_path, payload_bits=2).network("denoiser")
     assert max(int(abs(p.gains).max()) for p in program.projections if p.gains.size) in {2, 3}
