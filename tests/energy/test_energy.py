@@ -233,4 +233,6 @@ def test_a_report_needs_counts_of_one_run(program: Program) -> None:
 def test_no_operations_cost_nothing(program: Program) -> None:
     run = build_report(program, [(0, _counts())])
     assert run.energy_per_evaluation(MODELS["horowitz45_fp32"]).high == 0
-    assert run.energy_per_evaluation(MODELS["davies2018_loihi1"]).high == (16 + 2) * 81  # silent neurons are still updated
+    assert (
+        run.energy_per_evaluation(MODELS["davies2018_loihi1"]).high == (16 + 2) * 81
+    )  # silent neurons are still updated
