@@ -181,6 +181,6 @@ def _typed(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
         value = values[field.name]
         if not isinstance(value, _TYPES[str(field.type)]) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {value!r}, expected {field.type}")
-        if field.type == "Mapping[str, str]" and not all(isinstance(text, str) for text in value.values()):
+        if field.type == "Mapping[str, str]" and not all(isinstance(text, str) for text in dict(value).values()):
             raise TypeError(f"{field.name} holds something else than text")
     return values

@@ -65,7 +65,8 @@ def find_limits(partition: str | None, node: str | None) -> str:
     """
     if partition in LOIHI_1:
         raise ConfigError(f"the partition {partition} has Loihi 1; the partitions with Loihi 2 are {_known()}")
-    of_partition = PARTITIONS[partition].board if partition in PARTITIONS else None
+    known = None if partition is None else PARTITIONS.get(partition)
+    of_partition = None if known is None else known.board
     of_node = next((board for start, board in NODES.items() if node is not None and node.startswith(start)), None)
     if of_partition is not None and of_node is not None and of_partition != of_node:
         raise ConfigError(

@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spikegen.cli import main
 from spikegen.cli.deploy import _GENERATIONS, _HOST_BINARY
 from spikegen.errors import ConfigError
+from spikegen.hardware.inrc import Stage
 from spikegen.hardware.inrc.partitions import GENERATIONS, HOST_BINARY, LOIHI_1, NODES, PARTITIONS, find_limits
 from spikegen.hardware.loihi2 import BOARDS
 from spikegen.program import Pipeline, Readout, save
@@ -173,9 +179,6 @@ def test_the_scripts_for_a_host_without_slurm() -> None:
 
 
 def test_a_job_runs_without_slurm_too() -> None:
-    import subprocess
-    import sys
-
     deploy("--backend", "simulator", "-n", 3, "--steps", 2, "--shards", 2, "--python", sys.executable)
     done = subprocess.run(["bash", "job.sh"], cwd="job", capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "shard 1: finished"
@@ -235,3 +238,22 @@ def test_a_pipeline_that_is_none() -> None:
 def test_the_manifest_is_what_is_printed() -> None:
     made = deploy("--partition", "oheogulch")
     assert made == {"output": "job", **json.loads(Path("job/manifest.json").read_text())}
+
+
+# --- the documentation
+
+
+def test_the_table_of_partitions_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "inrc.md").read_text(encoding="utf-8")
+    for partition in PARTITIONS.values():
+        assert f"\n| `{partition.name}` | `{partition.board}` | {partition.source} |\n" in page
+    for stage in Stage:
+        assert stage.value in page
+
+
+def test_the_commands_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "inrc.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^spikegen .*$", page, re.MULTILINE)]
+    assert [command[0] for command in commands] == ["export", "deploy", "submit", "status", "fetch", "report"]
+    for name, *arguments in commands:
+        main.load(name).make_context(name, arguments).close()
