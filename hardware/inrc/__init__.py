@@ -9,6 +9,7 @@ from spikegen.hardware.inrc.manifest import Sampling as Sampling
 from spikegen.hardware.inrc.merge import merge_results as merge_results
 from spikegen.hardware.inrc.partitions import PARTITIONS as PARTITIONS
 from spikegen.hardware.inrc.partitions import Partition as Partition
+from spikegen.hardware.inrc.partitions import find_generation as find_generation
 from spikegen.hardware.inrc.partitions import find_limits as find_limits
 from spikegen.hardware.inrc.queueing import ShardStatus as ShardStatus
 from spikegen.hardware.inrc.queueing import Stage as Stage

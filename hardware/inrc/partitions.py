@@ -22,28 +22,34 @@ class Partition:
     Attributes:
         name: of the partition.
         board: key of :data:`spikegen.hardware.loihi2.BOARDS`.
-        source: of the name and of the board behind it.
+        generation: the stepping (LOIHI_GEN) that public command lines name with it.
+        source: of the name, the board behind it and the stepping.
     """
 
     name: str
     board: str
+    generation: str
     source: str
 
 
-_LAVA = "lava-nc 0.10.0, README: PARTITION=oheogulch"
-_USED = "users' public scripts, which set PARTITION to it; the board by its name"
-_EIGHT = "power scripts of users, which subtract the idle power of 8 chips for kp, kp_stack and kp_build"
+_OG = "lava-dnf, demos: SLURM=1 LOIHI_GEN=N3B3 PARTITION=oheogulch; the board by its name"
+_20M = "users' public scripts: PARTITION=oheogulch_20m BOARD=ncl-ext-og-05 LOIHI_GEN=N3B3; the board by its name"
+_2H = "users' public scripts: SLURM=1 LOIHI_GEN=N3B3 PARTITION=oheogulch_2h; the board by its name"
+_KP = "lava-dnf, demos/motion_tracking: SLURM=1 LOIHI_GEN=N3C1 PARTITION=kp; the board by its name"
+_STACK = (
+    "a public script for power, which subtracts 8 idle chips in kp, kp_stack and kp_build; the stepping is that of kp"
+)
 
 PARTITIONS: Mapping[str, Partition] = MappingProxyType(
     {
         partition.name: partition
         for partition in (
-            Partition("oheogulch", "oheogulch", _LAVA),
-            Partition("oheogulch_20m", "oheogulch", _USED),
-            Partition("oheogulch_2h", "oheogulch", _USED),
-            Partition("kp", "kapohopoint", f"lava-dnf, demos/motion_tracking: LOIHI_GEN=N3C1 PARTITION=kp; {_EIGHT}"),
-            Partition("kp_stack", "kapohopoint", _EIGHT),
-            Partition("kp_build", "kapohopoint", _EIGHT),
+            Partition("oheogulch", "oheogulch", GENERATION, _OG),
+            Partition("oheogulch_20m", "oheogulch", GENERATION, _20M),
+            Partition("oheogulch_2h", "oheogulch", GENERATION, _2H),
+            Partition("kp", "kapohopoint", "N3C1", _KP),
+            Partition("kp_stack", "kapohopoint", "N3C1", _STACK),
+            Partition("kp_build", "kapohopoint", "N3C1", _STACK),
         )
     }
 )
@@ -51,6 +57,12 @@ PARTITIONS: Mapping[str, Partition] = MappingProxyType(
 NODES: Mapping[str, str] = MappingProxyType({"ncl-ext-og-": "oheogulch", "ncl-og-": "oheogulch"})
 # Partitions of the INRC with Loihi 1, for which there is no check and no backend here.
 LOIHI_1 = ("loihi", "loihi_2h", "nahuku08", "nahuku32", "nahuku32_2h")
+
+
+def find_generation(partition: str | None) -> str:
+    """The stepping that belongs to a partition, or Lava's default."""
+    known = None if partition is None else PARTITIONS.get(partition)
+    return GENERATION if known is None else known.generation
 
 
 def find_limits(partition: str | None, node: str | None) -> str:

@@ -36,7 +36,7 @@ _SHOWN = 5  # violations that an error names
 @click.option("--queue", help="Slurm partition for the scripts, if they shall not run in that of the boards.")
 @click.option("--host", help="Address of a host on the local network, in place of boards that Slurm lends.")
 @click.option("--host-binary", default=_HOST_BINARY, show_default=True, help="Driver on that host.")
-@click.option("--loihi-gen", type=click.Choice(_GENERATIONS), default="N3B3", show_default=True, help="Chip stepping.")
+@click.option("--loihi-gen", type=click.Choice(_GENERATIONS), help="Chip stepping; default N3B3, for kp N3C1.")
 @click.option("--limits", help="Board to check against, such as oheogulch; default that of the partition.")
 @click.option("--force", is_flag=True, help="Write the job although the check finds broken limits.")
 @click.option("-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images.")
@@ -70,7 +70,7 @@ def deploy(
     queue: str | None,
     host: str | None,
     host_binary: str,
-    loihi_gen: str,
+    loihi_gen: str | None,
     limits: str | None,
     force: bool,
     images: int,
@@ -97,16 +97,17 @@ def deploy(
     with the same options, whatever the number of shards.
     """
     from spikegen.errors import ConfigError
-    from spikegen.hardware.inrc import Place, Sampling, find_limits, write_job
+    from spikegen.hardware.inrc import Place, Sampling, find_generation, find_limits, write_job
     from spikegen.program import TokenDiffusion
     from spikegen.program.threshold import guided
 
     check_backend(backend, synapses, None)
     if host is not None and (board is not None or queue is not None):
         raise click.UsageError("--host is a board without Slurm: it takes neither --board nor --queue")
+    generation = loihi_gen or find_generation(partition)
     try:
         place = Place(
-            backend, synapses, batch, partition, queue, board, loihi_gen, host, host_binary, time_limit, python
+            backend, synapses, batch, partition, queue, board, generation, host, host_binary, time_limit, python
         )
         checked_board = (limits or find_limits(partition, board)) if backend == _HARDWARE else limits
     except ConfigError as error:

@@ -14,7 +14,7 @@ import pytest
 from spikegen.cli import main
 from spikegen.cli.deploy import _GENERATIONS, _HOST_BINARY
 from spikegen.errors import ConfigError
-from spikegen.hardware.inrc import Stage
+from spikegen.hardware.inrc import Stage, find_generation
 from spikegen.hardware.inrc.partitions import GENERATIONS, HOST_BINARY, LOIHI_1, NODES, PARTITIONS, find_limits
 from spikegen.hardware.loihi2 import BOARDS
 from spikegen.program import Pipeline, Readout, save
@@ -51,6 +51,8 @@ def test_every_partition_and_node_leads_to_a_board() -> None:
     assert {partition.board for partition in PARTITIONS.values()} <= set(BOARDS)
     assert set(NODES.values()) <= set(BOARDS)
     assert all(partition.source for partition in PARTITIONS.values())
+    assert {partition.generation for partition in PARTITIONS.values()} <= set(GENERATIONS)
+    assert [find_generation(name) for name in ("kp", "oheogulch_2h", "other", None)] == ["N3C1", "N3B3", "N3B3", "N3B3"]
     assert (_GENERATIONS, _HOST_BINARY) == (GENERATIONS, HOST_BINARY)
 
 
@@ -246,7 +248,8 @@ def test_the_manifest_is_what_is_printed() -> None:
 def test_the_table_of_partitions_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "inrc.md").read_text(encoding="utf-8")
     for partition in PARTITIONS.values():
-        assert f"\n| `{partition.name}` | `{partition.board}` | {partition.source} |\n" in page
+        cells = (f"`{partition.name}`", f"`{partition.board}`", partition.generation, partition.source)
+        assert f"\n| {' | '.join(cells)} |\n" in page
     for stage in Stage:
         assert stage.value in page
 
