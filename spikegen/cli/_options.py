@@ -19,6 +19,10 @@ BACKEND_SYNAPSES = {
 }
 GENERATORS = ("chip", "lookup")
 SEED = click.IntRange(0, (1 << 64) - 1)
+# The names of the tables in spikegen.diffusion, likewise.
+_SOLVERS = ("ddim", "ddpm", "analytic", "dpm-solver++", "absorbing")
+_SPACINGS, _VARIANCES = ("linspace", "leading", "trailing"), ("fixed_small", "fixed_large")
+IMAGE_STEPS = 20  # of solvers of images, where nobody chooses
 
 
 def backend_options(command: Command) -> Command:
@@ -61,6 +65,41 @@ threshold_option = click.option(
     show_default=True,
     help="Threshold guidance: all thresholds of the denoiser times this, such as 0.997.",
 )
+
+
+def sampling_options(command: Command) -> Command:
+    """Everything that decides the samples: their number, steps, solver and its options, seed."""
+    options = (
+        click.option(
+            "-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images."
+        ),
+        click.option(
+            "--steps", type=click.IntRange(min=1), help="Solver steps; default 20 for images, all for tokens."
+        ),
+        click.option(
+            "--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens."
+        ),
+        click.option(
+            "--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm."
+        ),
+        click.option(
+            "--variance", type=click.Choice(_VARIANCES), help="Noise of ddpm: beta~ (fixed_small, default) or beta."
+        ),
+        click.option(
+            "--spacing",
+            type=click.Choice(_SPACINGS),
+            help="Timesteps of the solvers of images; default leading, for dpm-solver++ linspace, which is its own.",
+        ),
+        threshold_option,
+        click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1."),
+        generator_option,
+        click.option(
+            "--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def check_backend(backend: str, synapses: str | None, device: str | None) -> None:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._decode import check_generator
-from spikegen.cli._options import BACKENDS, SEED, SYNAPSES, check_backend, generator_option, threshold_option
+from spikegen.cli._options import BACKENDS, IMAGE_STEPS, SYNAPSES, check_backend, sampling_options
 from spikegen.cli._output import error_console
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
-from spikegen.cli.sample import _IMAGE_STEPS, _SOLVERS, _SPACINGS, _VARIANCES
 
 if TYPE_CHECKING:
     from spikegen.hardware.inrc import Job
@@ -39,17 +38,8 @@ _SHOWN = 5  # violations that an error names
 @click.option("--loihi-gen", type=click.Choice(_GENERATIONS), help="Chip stepping; default N3B3, for kp N3C1.")
 @click.option("--limits", help="Board to check against, such as oheogulch; default that of the partition.")
 @click.option("--force", is_flag=True, help="Write the job although the check finds broken limits.")
-@click.option("-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images.")
 @click.option("--shards", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks of the job array.")
-@click.option("--steps", type=click.IntRange(min=1), help="Solver steps; default 20 for images, all for tokens.")
-@click.option("--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens.")
-@click.option("--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm.")
-@click.option("--variance", type=click.Choice(_VARIANCES), help="Noise of ddpm: beta~ (fixed_small, default) or beta.")
-@click.option("--spacing", type=click.Choice(_SPACINGS), help="Timesteps of the solvers of images; default leading.")
-@threshold_option
-@click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1.")
-@generator_option
-@click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
+@sampling_options
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -117,7 +107,7 @@ def deploy(
     if generator is not None and not of_tokens:
         raise click.UsageError(f"--generator is an option of pipelines of tokens; {pipeline.name} samples images")
     options = {"eta": eta, "variance": variance, "spacing": spacing, "temperature": temperature}
-    chosen = choose_solver(pipeline, solver, steps, None if of_tokens else _IMAGE_STEPS, options)
+    chosen = choose_solver(pipeline, solver, steps, None if of_tokens else IMAGE_STEPS, options)
     generator = check_generator(pipeline, generator) if of_tokens else None
     try:
         sampling = Sampling(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._decode import Place, check_generator, choose_place, decode, decoder_counts
-from spikegen.cli._options import SEED, backend_options, check_backend, generator_option, threshold_option
+from spikegen.cli._options import IMAGE_STEPS, backend_options, check_backend, sampling_options
 from spikegen.cli._output import check_outputs, counted, error_console, print_summary, progress_bar, write_array
 from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._profile import check_profile, watching, write_profile
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from spikegen.program import Pipeline
     from spikegen.runtime import SampleResult
     from spikegen.runtime.counts import StepCounts
-
-# The names of the tables in spikegen.diffusion, whose import `--help` need not wait for.
-_SOLVERS = ("ddim", "ddpm", "analytic", "dpm-solver++", "absorbing")
-_SPACINGS, _VARIANCES = ("linspace", "leading", "trailing"), ("fixed_small", "fixed_large")
-_IMAGE_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +43,7 @@ class _Images:
 @click.command()
 @click.argument("source", metavar="PIPELINE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="PNG file for the grid of images.")
-@click.option("-n", "--images", type=click.IntRange(min=1), default=16, show_default=True, help="Number of images.")
-@click.option("--steps", type=click.IntRange(min=1), help="Solver steps; default 20 for images, all for tokens.")
-@click.option("--solver", type=click.Choice(_SOLVERS), help="Solver; default ddim for images, absorbing for tokens.")
-@click.option("--eta", type=click.FloatRange(0.0, 1.0), help="Noise of ddim: 0 none (default), 1 as much as ddpm.")
-@click.option("--variance", type=click.Choice(_VARIANCES), help="Noise of ddpm: beta~ (fixed_small, default) or beta.")
-@click.option(
-    "--spacing",
-    type=click.Choice(_SPACINGS),
-    help="Timesteps of the solvers of images; default leading, for dpm-solver++ linspace, which is its own.",
-)
-@threshold_option
-@click.option("--temperature", type=float, help="Temperature of the token probabilities, > 0; default 1.")
-@generator_option
-@click.option("--seed", type=SEED, metavar="INTEGER", default=0, show_default=True, help="Same seed, same images.")
+@sampling_options
 @backend_options
 @click.option("--npy", type=click.Path(path_type=Path), help="Write the images as float64 [N, C, H, W] in [-1, 1].")
 @click.option(
@@ -125,7 +107,7 @@ def sample(
     pipeline = guided(read_pipeline(source, None if quiet else errors.print), threshold_scale)
     of_tokens = isinstance(pipeline.host, TokenDiffusion)
     options = {"eta": eta, "variance": variance, "spacing": spacing, "temperature": temperature}
-    chosen = choose_solver(pipeline, solver, steps, None if of_tokens else _IMAGE_STEPS, options)
+    chosen = choose_solver(pipeline, solver, steps, None if of_tokens else IMAGE_STEPS, options)
     for option, value in (("--generator", generator), ("--tokens", tokens)):
         if value is not None and not of_tokens:
             raise click.UsageError(f"{option} is an option of pipelines of tokens; {pipeline.name} samples images")
