@@ -17,7 +17,7 @@ from PIL import Image
 
 from spikegen.energy.units import compact, count, joules, joules_range, seconds
 from spikegen.report import Picture, html_page
-from spikegen.report.cores import CHIPS_MAX, CORE, cores
+from spikegen.report.cores import CELL, CHIPS_MAX, COLUMNS, CORE, cores
 from spikegen.report.figures import ROWS_MAX
 from spikegen.runtime import grid
 from spikegen.runtime.images import png_bytes
@@ -204,7 +204,7 @@ def test_ids_are_unique(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "attack", [ATTACK, '"><script>alert(1)</script>', "$\\frac{", "\x00\ud800\x1b[31m", "日本 {{ 7*7 }}"]
+    "attack", [ATTACK, '"><script>alert(1)</script>', "$\\frac{$", "\x00\ud800\x1b[31m", "日本 {{ 7*7 }}"]
 )
 def test_texts_of_files_stay_texts(document: Any, attack: str) -> None:
     """In names of populations and in free texts alike."""
@@ -280,6 +280,10 @@ def test_a_core_is_filled_as_far_as_its_fullest_resource(document: Any) -> None:
     drawn = [core for chip in found.chips for core in chip.cores]
     expected = [p["shares"][p["bottleneck"]] for p in network["placements"] for _ in range(p["cores"])]
     assert [core.fill for core in drawn] == [pytest.approx(CORE * share, abs=0.05) for share in expected]
+    places = [(core.x, core.y) for core in drawn]
+    (chip,) = found.chips
+    assert places == [(CELL * (index % COLUMNS), CELL * (index // COLUMNS)) for index in range(len(drawn))]
+    assert len({*places, *chip.idle}) == 120 == len(drawn) + len(chip.idle)
     assert len({core.hue for core in drawn}) == len({p["population"] for p in network["placements"]})
     network["placements"][0]["shares"][network["placements"][0]["bottleneck"]] = 1.7  # fuller than full
     again = cores("decoder", network, document["check"]["board"])
