@@ -45,7 +45,7 @@ _HEAT = LinearSegmentedColormap.from_list(
     "heat", ["#2b2350", "#3d4f93", "#2f7f9e", "#35ac91", "#8fd16f", "#f6e663"], N=256
 )
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "spikegen",
     "text.parse_math": False,  # names may hold dollars
@@ -185,7 +185,7 @@ def heat_map(network: Document, role: str) -> Chart | None:
     with mpl.rc_context(_SETTINGS):
         figure, (axes,) = _rows(names, 1, (1,))
         picture = axes.imshow(values, aspect="auto", cmap=_HEAT, interpolation="none", vmin=0)
-        axes.spines[:].set_visible(False)  # type: ignore[call-overload]
+        axes.spines[:].set_visible(False)
         _step_axis(axes, steps)
         bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
