@@ -22,7 +22,7 @@ import numpy as np
 from spikegen.energy.operations import Operations
 from spikegen.hardware.loihi2.axons import core_messages
 from spikegen.hardware.loihi2.layout import Layout
-from spikegen.hardware.loihi2.network import Form, Layer, Link, Role
+from spikegen.hardware.loihi2.network import Layer, Link, Role
 from spikegen.hardware.loihi2.placement import Placement
 from spikegen.program import Program
 
@@ -154,11 +154,9 @@ class CoreMap:
     def depth(self) -> int:
         """Timesteps from the input to the last readout; partial sums add to those of the Program."""
         levels = {self.layout.network.input.name: 0}
-        for layer in self.layout.network.layers:  # the longest path has no delays; LINE links are part of delays
-            levels[layer.name] = max(
-                (levels[link.source] + (link.form is not Form.LINE) for link in self.layout.network.into(layer.name)),
-                default=0,
-            )
+        for layer in self.layout.network.layers:  # a chain of delays is never longer than what it waits for
+            into = self.layout.network.into(layer.name)
+            levels[layer.name] = max((levels[link.source] + 1 for link in into), default=0)
         return max(levels.values())
 
     @cached_property

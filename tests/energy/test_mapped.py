@@ -81,6 +81,10 @@ def test_hops_to_another_row_of_tiles() -> None:
     found = on_cores(chain(64), Budget(neurons=1, cores_per_chip=256)).totals()
     # 64 cores are 16 tiles, two rows of eight
     assert (found["hops_east_west"], found["hops_north_south"]) == (0.0, 2 * 64 * 2 * 2.0)
+    assert found["tile_messages"] == 0.0
+    # rows begin anew on every chip: on chip 1 b has the cores 0..7 and the readout 16..23, as a and b have on chip 0
+    found = on_cores(chain(16), Budget(neurons=1, cores_per_chip=24)).totals()
+    assert (found["hops_east_west"], found["hops_north_south"]) == (2 * 2 * 8 * 4.0, 0.0)
     near = on_cores(chain(2), Budget(neurons=1, cores_per_chip=256)).totals()
     # a on cores 0 and 1, b on 2 and 3, the readout on 4 and 5: a to b stays in the tile, b to out is one tile on
     assert (near["tile_messages"], near["hops_east_west"]) == (2 * 2.0, 2 * 2.0)
@@ -169,6 +173,10 @@ def test_what_hears_too_much_sums_in_parts() -> None:
     assert by_name["c"]["added_synops"] == 2 * 128 * 2.0
     assert by_name["c"].get("conv_synops", 0.0) == 0.0
     assert by_name["c | part 0"]["added_messages"] == 128 * 2.0
+    # with less memory each of the two is cut into parts itself, by its input channels
+    smaller = CoreMap(program, place(program, Budget(synapse_words=40))).operations(counted)
+    parts = [load.operations["conv_synops"] for load in smaller.layers if "part" in load.placement.layer.name]
+    assert parts == [stored["a>c"] / 2] * 4
 
 
 @settings(max_examples=40, deadline=None)
