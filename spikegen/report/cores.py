@@ -179,9 +179,8 @@ def _violations(role: str, violations: Sequence[Document]) -> Table:
         )
         for found in violations
     )
-    return Table(
-        f"{role}-violations", "Broken rules", ("rule", "where", "resource", "used", "limit", "what to do"), rows
-    )
+    columns = ("rule", "where", "resource", "used", "limit", "what to do")
+    return Table(f"{role}-violations", "Broken rules", columns, rows, wide=True)
 
 
 def _chips(chips: int) -> str:

@@ -102,12 +102,18 @@ def durations(document: Document) -> Table:
 def _constants(name: str, title: str, what: str, models: Iterable[tuple[str, Iterable[Document]]], note: str) -> Table:
     rows = []
     for model, constants in models:
+        source = ""
         for constant in constants:
             value = _range(constant["low"], constant["high"], f"{{:g}} {constant['unit']}".format)
-            facts = (constant["meaning"], constant["source"], constant["certainty"])
+            facts = (constant["meaning"], _again(constant["source"], source), constant["certainty"])
+            source = constant["source"]
             rows.append((words(model), words(constant["operation"]), value, *map(words, facts)))
     columns = ("model", "operation", what, "meaning", "source", "certainty")
-    return Table(name, title, columns, tuple(rows), note, folded=True)
+    return Table(name, title, columns, tuple(rows), note, folded=True, wide=True)
+
+
+def _again(text: str, above: str) -> str:
+    return "as above" if text == above else text
 
 
 def formula(network: Document, role: str) -> Table:

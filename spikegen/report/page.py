@@ -145,6 +145,10 @@ def _tiles(document: Document, check: Document | None) -> list[Tile]:
     return tiles
 
 
+def _steps(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
 def _first(wanted: str, models: Document) -> list[str]:
     """The model for a key figure: the one that is wanted, else the first, if there is any."""
     return [wanted] if wanted in models else list(models)[:1]
@@ -156,7 +160,7 @@ def _section(network: Document, role: str) -> Section:
     neurons = sum(node["neurons"] for node in network["nodes"] if node["kind"] != "Input")
     summary = (
         f"{program['name']}: {neurons:,} neurons, T = {program['timesteps']} timesteps, "
-        f"{network['evaluations']:,} evaluations ({network['samples']:,} samples x {steps} steps)."
+        f"{network['evaluations']:,} evaluations ({network['samples']:,} samples x {_steps(steps)})."
     )
     charts = (figures.bars(network, role), figures.heat_map(network, role))
     more = [tables.populations(network, role), tables.projections(network, role)]

@@ -40,6 +40,7 @@ class Table:
         rows: as many cells each as there are columns.
         note: a sentence below it, or "".
         folded: shown when it is asked for.
+        wide: sentences in its cells need room.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     folded: bool = False
+    wide: bool = False
 
     @property
     def right(self) -> tuple[bool, ...]:
@@ -163,7 +165,7 @@ def generator(cost: Document) -> Table:
 def definitions(document: Document) -> Table:
     """What each operation is."""
     found = {**document["definitions"], **document["mapped_definitions"]}
-    rows = tuple((words(name), words(text)) for name, text in found.items())
+    rows = tuple((words(name), words(text.replace("`", ""))) for name, text in found.items())
     return Table("definitions", "What is counted", ("operation", "definition"), rows, folded=True)
 
 
