@@ -18,7 +18,8 @@ from spikegen.hardware.inrc.results import check_result
 from spikegen.hardware.inrc.scripts import SLURM
 from spikegen.runtime.files import check_output
 
-_LOG = re.compile(r"^==> (?:.*/)?(\d+)_(\d+)\.log <==\n([^\n]*)", re.MULTILINE)
+_LOG = re.compile(r"^==> (?:.*/)?(\d+)_(\d+)\.log <==\n", re.MULTILINE)  # as tail writes it
+_ERROR, _LINES = "Error: ", 20  # how run.py begins an error, and lines of a log that are looked at
 _FOLDER = "spikegen-jobs"  # in the home of the other machine
 
 
@@ -43,7 +44,7 @@ class ShardStatus:
         stage: how far.
         job: the job array that it was last part of, None if it was not submitted.
         state: as Slurm writes it, "" if Slurm knows nothing.
-        detail: why it waits or was lost, or the last line of its log; "" if there is nothing to say.
+        detail: why it waits or was lost, the last error or line of its log; "" if there is nothing to say.
     """
 
     shard: int
@@ -133,7 +134,7 @@ def _survey(job: Job, record: Record, damaged: Mapping[int, str]) -> list[ShardS
     jobs = [submission.job for submission in record.submissions]
     found = slurm.tasks(record.host, job.name, jobs)
     statuses = _from_results(job, record, damaged)  # again: a task that has left the queue since has its result now
-    logs = _last_lines(record.host, record.folder)
+    logs = _complaints(record.host, record.folder)
     return [
         status if status.stage is Stage.FINISHED else _from_queue(status, record.jobs_of(status.shard), found, logs)
         for status in statuses
@@ -188,8 +189,26 @@ def _from_queue(
     )
 
 
-def _last_lines(host: Host, folder: str) -> dict[tuple[str, int], str]:
-    """(job, shard) -> last line of its log."""
-    command = ["find", f"{folder}/{LOGS}", "-name", "*.log", "-exec", "tail", "-v", "-n", "1", "{}", "+"]
-    answer = host.run(command).decode(errors="replace")
-    return {(job, int(shard)): line.strip().removeprefix("Error: ") for job, shard, line in _LOG.findall(answer)}
+def _complaints(host: Host, folder: str) -> dict[tuple[str, int], str]:
+    """(job, shard) -> its log from the last error on, or else its last line; in one line."""
+    command = [
+        "find",
+        f"{folder}/{LOGS}",
+        "-name",
+        "[0-9]*_[0-9]*.log",
+        "-exec",
+        "tail",
+        "-v",
+        "-n",
+        str(_LINES),
+        "{}",
+        "+",
+    ]
+    _, *parts = _LOG.split(host.run(command).decode(errors="replace"))
+    found = {}
+    for job, shard, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        errors = [number for number, line in enumerate(lines) if line.startswith(_ERROR)]
+        told = lines[errors[-1] :] if errors else lines[-1:]
+        found[job, int(shard)] = " ".join(told).removeprefix(_ERROR)
+    return found

@@ -138,6 +138,17 @@ def test_a_site_without_accounts(job: Path, queue: Queue) -> None:
     refuse(1, "shard 0: it has left the queue; no board; `spikegen submit job` queues them again", "status", "job")
 
 
+def test_what_a_log_tells(job: Path, queue: Queue) -> None:
+    succeed("submit", "job")
+    (job / "logs/1_0.log").write_text("shard 0: step 1 of 2\nError: old\nError: missing:\n  - a board\n  - Lava\n")
+    (job / "logs/1_1.log").write_text("")
+    (job / "logs/1_2.log").write_text("shard 2: step 1 of 2\n" * 30 + "slurmstepd: error: DUE TO TIME LIMIT\n")
+    (job / "logs/note.log").write_text("Error: of nobody\n")
+    assert [shard["detail"].removeprefix("it has left the queue") for shard in shards()] == [
+        *("; missing: - a board - Lava", "", "; slurmstepd: error: DUE TO TIME LIMIT", ""),
+    ]
+
+
 def test_a_result_that_is_damaged_is_queued_again(job: Path, queue: Queue) -> None:
     finish(job)
     (job / "results/shard-0002/images.npy").write_bytes(b"")

@@ -43,9 +43,9 @@ def sleeper(slurm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "job"
 
 
-def deploy(*options: Any, python: str = sys.executable, partition: str = "oheogulch", output: str = "job") -> None:
-    place = ("--partition", partition, "--backend", "lava", "--python", python)
-    succeed("deploy", "tiny.h5", *place, *options, "-o", output)
+def deploy(*options: Any, backend: str = "lava", python: str = sys.executable, partition: str = "oheogulch") -> None:
+    place = ("--partition", partition, "--backend", backend, "--python", python)
+    succeed("deploy", "tiny.h5", *place, *options, "-o", "job")
 
 
 def wait(what: Callable[[], Any], seconds: float = 120) -> Any:
@@ -131,7 +131,7 @@ def test_shards_that_are_killed_are_queued_again_and_the_images_stay_the_same(fo
 
 def test_a_damaged_result_is_found_and_run_again(folder: Path) -> None:
     options = ("-n", 2, "--steps", 2)
-    deploy(*options, "--shards", 2)
+    deploy(*options, "--shards", 2, backend="simulator")
     succeed("submit", "job")
     summary("status", "job", "--wait", "--interval", 0.2)
     path = Path("job/results/shard-0001/images.npy")
@@ -141,6 +141,7 @@ def test_a_damaged_result_is_found_and_run_again(folder: Path) -> None:
         f"{path.absolute()}: it is not what the shard wrote (its digest differs); `spikegen submit` runs the shard"
     )
     refuse(1, message, "fetch", "job", "-o", "job.png")
+    wait(lambda: stages() == ["finished", "damaged"])  # while Slurm is completing the task it counts as running
     refuse(1, message, "status", "job")
     assert summary("submit", "job")["shards"] == [1]
     assert summary("status", "job", "--wait", "--interval", 0.2)["done"]
