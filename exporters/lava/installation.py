@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 
 from spikegen.errors import BackendError
-from spikegen.hardware.inrc.partitions import GENERATION, GENERATIONS, NODES, PARTITIONS
+from spikegen.hardware.inrc.partitions import GENERATION, GENERATIONS, HOST_BINARY, NODES, PARTITIONS
 from spikegen.hardware.loihi2 import BOARDS, Board
 
 # Looked for, not imported; lava-nc 0.10.0, lava/utils/loihi.py is_installed. lava.utils.system would set variables.
@@ -16,10 +16,10 @@ VARIABLES = ("SLURM", "NOSLURM", "LOIHI_GEN", "PARTITION", "BOARD", "NXSDKHOST",
 
 
 def require_loihi2(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the worker needs in its environment beside ``environ`` to run on Loihi 2.
+    """What a process needs in its environment beside ``environ`` to run on Loihi 2.
 
-    Defaults are those of Lava (``lava/utils/system.py`` ``set_environ_settings``): ``SLURM=1`` where neither SLURM nor
-    NOSLURM is set, ``LOIHI_GEN=N3B3``.
+    Defaults are those of Lava (``lava/utils/system.py`` and ``loihi.py``): ``SLURM=1`` where neither SLURM nor NOSLURM
+    is set, ``LOIHI_GEN=N3B3``, and the ``HOST_BINARY`` of a host without Slurm.
 
     Raises:
         BackendError: everything that is missing, how it was looked for, and where one gets it.
@@ -34,8 +34,12 @@ def require_loihi2(environ: Mapping[str, str]) -> dict[str, str]:
             "the backend loihi2-sim runs the same network here, with CPU models in place of the chip",
         ]
         raise BackendError("\n  - ".join(lines))
-    slurm = {} if "SLURM" in environ or "NOSLURM" in environ else {"SLURM": "1"}
-    return {**slurm, "LOIHI_GEN": environ.get("LOIHI_GEN", GENERATION)}
+    defaults = {"LOIHI_GEN": GENERATION}
+    if "NOSLURM" in environ:
+        defaults["HOST_BINARY"] = HOST_BINARY
+    elif "SLURM" not in environ:
+        defaults["SLURM"] = "1"
+    return {name: value for name, value in defaults.items() if name not in environ}
 
 
 def board_of(environ: Mapping[str, str]) -> Board:

@@ -60,7 +60,7 @@ class Schedule:
 
     @property
     def period(self) -> int:
-        """R, steps of a run: the least multiple of T that holds the window of the deepest level, as the host sees it."""
+        """R, steps of a run: the least multiple of T in which the host sees the window of the deepest level."""
         return self.timesteps * -(-(self.window + self.seen(self.depth)) // self.timesteps)
 
     def reset_offset(self, level: int) -> int:

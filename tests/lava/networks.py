@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,62 @@ def assert_equal(found: Evaluation, expected: Evaluation) -> None:
             np.testing.assert_array_equal(array, wanted[name], err_msg=name)
             assert array.dtype == np.int32
     assert found.counts == expected.counts
+
+
+def unet(timesteps: int = 4) -> Program:
+    """A small spiking U-Net: stride down, shuffle up, skips over one and several levels, a relay, time embedding, a readout.
+
+    The skips of one population have different delays, and the input is heard late too.
+    """
+    rng = np.random.default_rng(17)
+
+    def conv(name: str, shape: tuple[int, int, int, int], reach: int, **geometry: Any) -> Conv:
+        source, target = name.split(">")
+        return Conv(name, source, target, rng.integers(-reach, reach, shape).astype(np.int8), 1, **geometry)
+
+    def lif(name: str, shape: tuple[int, int, int], vth: int) -> Lif:
+        return Lif(name, shape, vth, 4095, 0, rng.integers(-50, 200, shape[0]).astype(np.int16), 6)
+
+    around: dict[str, Any] = {"padding": (1, 1)}
+    populations = (
+        lif("stem", (4, 8, 6), 900),
+        lif("block", (4, 8, 6), 200),
+        Relay("stream", (4, 8, 6), 8),
+        lif("down", (6, 4, 3), 250),
+        lif("middle", (6, 4, 3), 250),
+        lif("up", (4, 8, 6), 300),
+        lif("last", (4, 8, 6), 300),
+        Readout("noise", (1, 8, 6), np.ones(timesteps) / timesteps, np.zeros(1), 1 / 256),
+    )
+    projections = (
+        conv("in>stem", (4, 1, 3, 3), 12, **around),
+        conv("stem>block", (4, 4, 3, 3), 60, **around),
+        conv("block>stream", (4, 4, 1, 1), 8),
+        conv("stem>stream", (4, 4, 1, 1), 8),
+        conv("block>down", (6, 4, 3, 3), 60, stride=(2, 2), **around),
+        conv("down>middle", (6, 6, 3, 3), 60, **around),
+        conv("middle>up", (16, 6, 3, 3), 60, shuffle=2, **around),
+        conv("block>up", (4, 4, 1, 1), 60),
+        conv("stem>up", (4, 4, 1, 1), 60),
+        conv("up>last", (4, 4, 3, 3), 60, **around),
+        conv("block>last", (4, 4, 3, 3), 60, **around),
+        conv("stem>last", (4, 4, 1, 1), 60),
+        conv("stream>last", (4, 4, 1, 1), 3),
+        conv("last>noise", (1, 4, 3, 3), 60, **around),
+        conv("in>noise", (1, 1, 1, 1), 12),
+    )
+    tables = {name: rng.integers(-90, 90, (3, 4)).astype(np.int16) for name in ("block", "up")}
+    port = Input("in", (1, 8, 6), 7, 1 / 32)
+    program = retime(Program("unet", timesteps, port, populations, projections, Conditioning(3, tables)))
+    validate(program)
+    assert overflow_risks(program) == []
+    return program
+
+
+def without_gains(program: Program) -> Program:
+    """``program`` without the gains that change from timestep to timestep; the first gain of each is kept for all."""
+    projections = (
+        dataclasses.replace(p, gains=np.full_like(p.gains, p.gains[0])) if p.gains.size else p
+        for p in program.projections
+    )
+    return dataclasses.replace(program, projections=tuple(projections))

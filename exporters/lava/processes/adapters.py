@@ -2,8 +2,8 @@
 
 The Processes of ``lava.proc.embedded_io`` are part of Intel's lava-loihi and not public. Their names, ports and
 arguments are those of public code: ``lava.networks.gradedvecnetwork`` (lava-nc 0.10.0) and the tutorials
-``mnist`` and ``pilotnet_snn`` of lava-dl (commit d825ac5), which wrap them as it is done here, with a model for the CPU that passes on
-what it is given. Nothing is imported from lava-loihi before a model for the chip is built.
+``mnist`` and ``pilotnet_snn`` of lava-dl (commit d825ac5), which wrap them as it is done here, with a model for the CPU
+that passes on what it is given. Nothing is imported from lava-loihi before a model for the chip is built.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class NxInputAdapter(AbstractSubProcessModel):  # type: ignore[misc]
             self.adapter = PyToN3ConvAdapter(shape=shape, num_message_bits=bits, compression=Compression.DENSE)
         else:
             self.adapter = PyToNxAdapter(shape=shape, num_message_bits=bits)
+        self.adapter.name = proc.name
         proc.inp.connect(self.adapter.inp)
         self.adapter.out.connect(proc.out)
 
@@ -112,5 +113,6 @@ class NxOutputAdapter(AbstractSubProcessModel):  # type: ignore[misc]
 
         parameters = proc.proc_params
         self.adapter = NxToPyAdapter(shape=parameters["shape"], num_message_bits=parameters["bits"])
+        self.adapter.name = proc.name
         proc.inp.connect(self.adapter.inp)
         self.adapter.out.connect(proc.out)
