@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from spikegen.cli import COMMANDS, main
-from spikegen.energy import MODELS, OPERATIONS
+from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS
 from spikegen.lowering.layers import LAYERS
 from spikegen.models import SHIPPED
 from spikegen.program import (
@@ -91,6 +91,15 @@ def test_operations_and_energy_models_are_all_in_their_tables(tables: ModuleType
         assert f"### `{model.name}`" in tables.energy_tables()
         for price in model.prices:
             assert price.source in tables.energy_tables()
+    for name in MAPPED:
+        assert f"| `{name}` |" in tables.mapped_table()
+    for timing in TIME_MODELS.values():
+        assert f"### Time: `{timing.name}`" in tables.time_tables()
+        for duration in timing.durations:
+            assert duration.source in tables.time_tables()
+    page = (ROOT / "docs" / "energy.md").read_text(encoding="utf-8")
+    for name in {*MODELS, *TIME_MODELS}:
+        assert f"| `{name}` |" in page
 
 
 def test_every_command_is_in_the_reference(tables: ModuleType) -> None:

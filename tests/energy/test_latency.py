@@ -53,7 +53,7 @@ def test_time_of_a_sample_by_hand() -> None:
     assert found.timestep == (1000.0, 3000.0)
     assert found.evaluation == (6000.0, 18000.0)
     assert found.sample_alone == (12000.0, 36000.0)
-    assert found.sample_streamed == (pytest.approx(2 * 14 / 5 * 1000), pytest.approx(2 * 14 / 5 * 3000))
+    assert list(found.sample_streamed) == pytest.approx([2 * 14 / 5 * 1000, 2 * 14 / 5 * 3000])
 
 
 def test_a_stream_takes_the_timesteps_of_the_exporter() -> None:
@@ -67,7 +67,7 @@ def test_silence_takes_updates_and_barriers() -> None:
     program = chain(8)
     counts = Counts(1, {"in": 0, "a": 0, "b": 0}, *({"in>a": 0, "a>b": 0, "b>out": 0} for _ in range(2)))
     report = build_report(program, [(0, counts)])
-    assert report.time(TIME_MODELS["loihi2_n3b3"]).timestep == (pytest.approx(10000 + 8 * 4),) * 2
+    assert list(report.time(TIME_MODELS["loihi2_n3b3"]).timestep) == pytest.approx([10000 + 8 * 4] * 2)
 
 
 def test_pilotnet_beside_the_published_run() -> None:
@@ -88,10 +88,7 @@ def test_pilotnet_beside_the_published_run() -> None:
     )
     estimate, longest = synops + updates + barrier, max(synops, updates, barrier)
     assert estimate == pytest.approx(120_260, rel=1e-3)
-    assert (1 - estimate / measured, 1 - longest / measured) == (
-        pytest.approx(0.21, abs=5e-3),
-        pytest.approx(0.35, abs=5e-3),
-    )
+    assert [1 - estimate / measured, 1 - longest / measured] == pytest.approx([0.21, 0.35], abs=5e-3)
     # what the model says of itself
     said = timing.checked
     assert re.search(r"408\.91 fps measured, 152\.8 us .* 151 thousand .* 2,688 neurons, 120 us: 21 % less", said)

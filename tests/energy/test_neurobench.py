@@ -158,7 +158,8 @@ def test_a_skip_connection_is_missing_there_and_synapses_here() -> None:
             self.conv = nn.Conv2d(1, 1, 1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x) + x
+            found: torch.Tensor = self.conv(x) + x
+            return found
 
     frames = np.ones((1, 1, 1, 2, 2), dtype=np.int32)
     assert theirs(Residual(), frames)["Effective_ACs"] == 4
