@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +166,46 @@ def test_bad_files_are_named(pipeline_file: Path, counts_file: Path, tmp_path: P
 )
 def test_joules(picojoules: float, text: str) -> None:
     assert joules(picojoules) == text
+
+
+def test_time_and_messages_are_in_the_tables(pipeline_file: Path, counts_file: Path) -> None:
+    result = _run(pipeline_file, "--counts", counts_file, "--by", "core")
+    assert result.exit_code == 0, result.output
+    cells = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:-1]]
+        for line in result.output.splitlines()
+        if line.startswith("│")
+    }
+    # one core: 4 updates, 4 synaptic operations, 4 messages to the readout's core, 4 from the host
+    assert cells["a"] == ["1", "4", "4", "4", "4"]
+    assert cells["out"] == ["1", "4", "4", "0", "4"]
+    assert "on 2 cores of 1 chip of Loihi 2 (estimated)" in " ".join(result.output.split())
+    assert cells["messages"] == ["8", "16"]
+    # 4 x 4 ns + 4 x 0.66 ns + 10 us; depth 2: 4 timesteps alone, 8 for three images
+    timestep = 10_000 + 4 * 4 + 4 * 0.66
+    assert cells["loihi2_n3b3"] == ["10 µs", "80.1 µs", f"{2 * 8 / 3 * timestep / 1000:.3g} µs"]
+    assert f"{2 * 4 * timestep / 1000:.3g}" == "80.1"
+    said = " ".join(result.output.split())
+    assert "2 diffusion steps x 4 timesteps for one image, x 8 for 3 streamed (T = 2, depth 2" in said
+    assert "408.91 fps measured" in said
+    assert "21 % less than measured" in said
+
+
+def test_the_report_needs_neither_torch_nor_lava(pipeline_file: Path, counts_file: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'lava', 'numba'))); "
+        "from spikegen.cli import main; main(sys.argv[1:])"
+    )
+    arguments = ["report", str(pipeline_file), "--counts", str(counts_file), "--json", "-"]
+    found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert set(document["time"]) == {"davies2018_loihi1", "loihi2_n3b3", "sanafe_loihi1"}
+    assert document["networks"]["denoiser"]["mapping"]["cores"] == 2
+    assert document["measured"] is None
+
+
+def test_no_price_of_loihi_2_is_in_the_json(pipeline_file: Path, counts_file: Path) -> None:
+    document = json.loads(_run(pipeline_file, "--counts", counts_file, "--json", "-").stdout)
+    assert not [name for name in document["energy"] if "loihi2" in name]
+    assert "Loihi 2" not in json.dumps(document["models"])
