@@ -117,6 +117,15 @@ def test_a_task_that_completed_without_a_result_is_lost(job: Path, queue: Queue)
     assert stages() == ["lost"] * 4
 
 
+def test_a_task_that_ends_while_the_queue_is_asked_is_not_lost(job: Path, queue: Queue) -> None:
+    succeed("submit", "job")
+    finish(job)
+    (job / "results/shard-0003").rename("aside")
+    script = queue.folder.parent / "squeue"
+    script.write_text(f"#!/bin/sh\nmv {Path('aside').absolute()} {job.absolute()}/results/shard-0003\n")
+    assert stages() == ["finished"] * 4
+
+
 def test_tasks_that_squeue_has_forgotten(job: Path, queue: Queue) -> None:
     succeed("submit", "job")
     queue.answer(sacct=("1_0|OUT_OF_MEMORY|0:125", "1_1|RUNNING|0:0", "1_2|PENDING|0:0", "1_3|CANCELLED by 7|0:0"))

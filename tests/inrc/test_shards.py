@@ -9,7 +9,8 @@ import pytest
 
 from spikegen.errors import ConfigError, JobError
 from spikegen.hardware.inrc import Sampling, merge_results, open_job, run_job
-from spikegen.hardware.inrc.results import check_result
+from spikegen.hardware.inrc.results import check_result, write_result
+from spikegen.hardware.inrc.shards import run_shard
 from spikegen.runtime import Session
 from tests.cli.commands import refuse, succeed, summary
 
@@ -108,6 +109,17 @@ def test_a_shard_is_run_once(folder: Path) -> None:
     assert finish(job) == ["shard 0: step 1 of 2", "shard 0: step 2 of 2", "shard 0: finished"]
     assert list((job / "states").iterdir()) == []
     assert sorted(path.name for path in (job / "results").iterdir()) == ["shard-0000", "shard-0001"]
+
+
+def test_of_two_tasks_with_one_shard_the_first_result_stays(folder: Path) -> None:
+    path = deploy("-n", 1, "--steps", 1)
+    job = open_job(path)
+    results = [run_shard(job, 0, job.pipeline(), lambda _: None) for _ in range(2)]
+    write_result(job, 0, job.pipeline(), results[0])
+    first = (path / "results/shard-0000").stat().st_ino
+    write_result(job, 0, job.pipeline(), results[1])
+    assert (path / "results/shard-0000").stat().st_ino == first
+    assert len(list((path / "results").iterdir())) == 1
 
 
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:

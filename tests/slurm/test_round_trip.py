@@ -91,7 +91,11 @@ def test_there_and_back(folder: Path) -> None:
     submitted = summary("submit", "job")
     assert submitted["shards"] == [0, 1, 2]
     assert summary("submit", "job")["shards"] == []  # they are in the queue
-    refuse(1, "3 of 3 shards have no result (0, 1, 2)", "fetch", "job", "-o", "early.png")
+    early = run("fetch", "job", "-o", "early.png")
+    assert early.exit_code == 1
+    assert "Error: " in early.stderr
+    assert "of 3 shards have no result" in early.stderr
+    assert not Path("early.png").exists()
     done = summary("status", "job", "--wait", "--interval", 0.2)
     assert done["done"]
     assert [shard["stage"] for shard in done["shards"]] == ["finished"] * 3
