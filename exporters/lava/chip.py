@@ -29,7 +29,7 @@ from spikegen.exporters.lava.processes.process import Collect, Feed, Tap
 from spikegen.exporters.lava.synapses import conv_mantissa, dense_weight, sparse_weight
 from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.exporters.lava.unrolled import shuffled
-from spikegen.program import Dense, Input, Lif, Node, Program, Projection, Readout
+from spikegen.program import Conv, Dense, Input, Lif, Node, Program, Projection, Readout
 
 if TYPE_CHECKING:
     from spikegen.exporters.lava.processes.process import Network
@@ -176,40 +176,45 @@ class _Builder:
 
     def _add_projection(self, projection: Projection) -> None:
         source, target = self.program.nodes[projection.source], self.program.nodes[projection.target]
-        to_conv = is_conv(projection, self.network.synapses)
-        messages, bits = self._messages(source.name, projection.delay, to_conv)
-        exponent = projection.exponent - 1
-        if to_conv:
-            synapse = self._add(
-                LavaConv(
-                    weight=conv_mantissa(projection),
-                    weight_exp=exponent,
-                    input_shape=source.shape[::-1],
-                    padding=projection.padding[::-1],
-                    stride=projection.stride[::-1],
-                    dilation=projection.dilation[::-1],
-                    groups=projection.groups,
-                    num_message_bits=bits,
-                    name=f"conv {projection.name}",
-                )
-            )
+        if is_conv(projection, self.network.synapses):
+            messages, bits = self._messages(source.name, projection.delay, to_conv=True)
+            synapse = self._add(_conv(projection, source, bits))
             messages.connect(synapse.s_in)
             shuffled(synapse.a_out, projection.shuffle).connect(self.inputs[target.name])
             return
+        messages, bits = self._messages(source.name, projection.delay, to_conv=False)
         if isinstance(projection, Dense) and self.network.synapses == "conv":
-            weights = dense_weight(projection, source.shape, target.shape)
-            common: dict[str, Any] = {
-                "weights": weights,
-                "weight_exp": exponent,
-                "sign_mode": SignMode.MIXED,
-                "num_message_bits": bits,
-                "name": f"dense {projection.name}",
-            }
-            late = {"delays": np.full(weights.shape, projection.delay), "max_delay": projection.delay}
-            synapse = self._add(DelayDense(**common, **late) if projection.delay else LavaDense(**common))
+            synapse = self._add(_dense(projection, source, target, bits))
         else:
-            matrix = sparse_weight(projection, source, target)
-            name = f"sparse {projection.name}"
-            synapse = self._sparse(matrix, projection.delay, bits, name, SignMode.MIXED, exponent)
+            matrix, name = sparse_weight(projection, source, target), f"sparse {projection.name}"
+            synapse = self._sparse(matrix, projection.delay, bits, name, SignMode.MIXED, projection.exponent - 1)
         messages.flatten().connect(synapse.s_in)
         synapse.a_out.reshape(target.shape[::-1]).connect(self.inputs[target.name])
+
+
+def _conv(projection: Conv, source: Node, bits: int) -> Any:
+    return LavaConv(
+        weight=conv_mantissa(projection),
+        weight_exp=projection.exponent - 1,
+        input_shape=source.shape[::-1],
+        padding=projection.padding[::-1],
+        stride=projection.stride[::-1],
+        dilation=projection.dilation[::-1],
+        groups=projection.groups,
+        num_message_bits=bits,
+        name=f"conv {projection.name}",
+    )
+
+
+def _dense(projection: Dense, source: Node, target: Node, bits: int) -> Any:
+    weights = dense_weight(projection, source.shape, target.shape)
+    common: dict[str, Any] = {
+        "weights": weights,
+        "weight_exp": projection.exponent - 1,
+        "sign_mode": SignMode.MIXED,
+        "num_message_bits": bits,
+        "name": f"dense {projection.name}",
+    }
+    if not projection.delay:
+        return LavaDense(**common)
+    return DelayDense(delays=np.full(weights.shape, projection.delay), max_delay=projection.delay, **common)

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeGuard
 
 import numpy as np
 
 from spikegen.errors import ProgramError
-from spikegen.hardware.loihi2 import Board, check_program
+from spikegen.hardware.loihi2 import BOARDS, Board, check_program
 from spikegen.program import Conv, Program, Projection
 from spikegen.program.arrays import frozen
 
 CONV_INPUT_BITS = 16  # width of the adapter in front of convolutions in all public code, with sign
 GRADED_BITS = 24  # width of any other graded message, with sign
+# The design rules of what a number or a process can hold; the others are estimates of sizes.
+NUMBERS = (
+    *("weight_range", "threshold_bits", "decay_bits", "bias_range", "payload_bits"),
+    *("delay", "reset_period", "constant_gains"),
+)
 WEIGHT_EXPONENT = 7  # of doubled mantissas, limit "weight_exp" of hardware.loihi2
 
 
-def require_chip(program: Program, board: Board) -> None:
-    """Refuse what cannot run on ``board``.
+def require_chip(program: Program, board: Board | None = None) -> None:
+    """Refuse what the chip's network cannot hold, and what does not fit ``board``.
 
     Args:
         program: a valid Program.
-        board: where it is to run.
+        board: where it is to run, None if its size is not to be checked.
 
     Raises:
-        ProgramError: every broken design rule of :data:`spikegen.hardware.loihi2.RULES` and every projection or input
-            that the chip's network has no process for, each with its name, what is used, the limit and what to do.
+        ProgramError: every broken design rule of :data:`spikegen.hardware.loihi2.RULES` (without a board those of
+            :data:`NUMBERS`) and every projection or input that the chip's network has no process for, each with its
+            name, what is used, the limit and what to do.
     """
+    largest = max(BOARDS.values(), key=lambda known: known.chips)
     problems = [
         f"{found.where or program.name}: {found.resource}: {found.used}, the limit is {found.limit} "
         f"({found.rule}); {found.hint}"
-        for found in check_program(program, board).violations
+        for found in check_program(program, board or largest).violations
+        if board is not None or found.rule in NUMBERS
     ]
     problems += [
         f"{projection.name}: a gain of {int(projection.gains[0])} leaves its weights no room in 8 bits; use gains of 1"
@@ -90,6 +99,6 @@ def relay_delays(program: Program, synapses: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(delays)) for name, delays in wanted.items()}
 
 
-def is_conv(projection: Projection, synapses: str) -> bool:
+def is_conv(projection: Projection, synapses: str) -> TypeGuard[Conv]:
     """Whether ``projection`` is held by a ``Conv`` process, with ``synapses`` "conv" or "sparse"."""
     return synapses == "conv" and isinstance(projection, Conv)

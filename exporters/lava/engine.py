@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lava.magma.compiler.builders.py_builder import PyProcessBuilder
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
@@ -57,12 +58,13 @@ class Engine:
     def actors(self) -> dict[str, Any]:
         """Name of every operating system process of the network -> its ``multiprocessing.Process``.
 
-        Lava (``lava/magma/runtime/runtime.py``) starts one for each leaf Process, in the order of the executable's
-        builders, then one for each runtime service; the shared memory manager was started before them.
+        Lava (``lava/magma/runtime/runtime.py``) starts one for each leaf Process of the host, in the order of the
+        executable's builders, then one for each runtime service; the shared memory manager was started before them.
         """
         runtime = self.network.runtime
         infrastructure = runtime._messaging_infrastructure  # noqa: SLF001 - Lava has no public way
-        names = [process.name for process in runtime._executable.proc_builders]  # noqa: SLF001
+        builders = runtime._executable.proc_builders  # noqa: SLF001 - what runs on a chip has builders of another kind
+        names = [process.name for process, builder in builders.items() if isinstance(builder, PyProcessBuilder)]
         services = len(infrastructure.actors) - len(names)
         names += [f"runtime service {index}" for index in range(services)]
         manager = infrastructure.smm._manager._process  # noqa: SLF001

@@ -19,7 +19,7 @@ def require_loihi2(environ: Mapping[str, str]) -> dict[str, str]:
     """What a process needs in its environment beside ``environ`` to run on Loihi 2.
 
     Defaults are those of Lava (``lava/utils/system.py`` and ``loihi.py``): ``SLURM=1`` where neither SLURM nor NOSLURM
-    is set, ``LOIHI_GEN=N3B3``, and the ``HOST_BINARY`` of a host without Slurm.
+    is set, ``LOIHI_GEN=N3B3`` but where another is known of PARTITION, and the ``HOST_BINARY`` of a host without Slurm.
 
     Raises:
         BackendError: everything that is missing, how it was looked for, and where one gets it.
@@ -34,7 +34,8 @@ def require_loihi2(environ: Mapping[str, str]) -> dict[str, str]:
             "the backend loihi2-sim runs the same network here, with CPU models in place of the chip",
         ]
         raise BackendError("\n  - ".join(lines))
-    defaults = {"LOIHI_GEN": GENERATION}
+    partition = PARTITIONS.get(environ.get("PARTITION", ""))
+    defaults = {"LOIHI_GEN": GENERATION if partition is None else partition.generation}
     if "NOSLURM" in environ:
         defaults["HOST_BINARY"] = HOST_BINARY
     elif "SLURM" not in environ:

@@ -39,6 +39,8 @@ class LavaTarget:
             has the faster process model on the CPU) or ``"sparse"``. All are exact.
         timeout: seconds that the build and each run may take.
         hardware: whether the chip's model runs on Loihi 2, which needs Intel's lava-loihi, else on the CPU.
+        check_size: whether a Program is refused on hardware that by ``spikegen check`` does not fit the board which the
+            environment names.
         observed: whether the chip's model hands the messages of every node to the host, which counts and records them;
             default: on the CPU only. Unobserved, counts are those of the simulator, whose readouts every evaluation
             must then equal.
@@ -60,6 +62,7 @@ class LavaTarget:
         timeout: float = 300.0,
         *,
         hardware: bool = False,
+        check_size: bool = True,
         observed: bool | None = None,
         adapter_steps: tuple[int, int] = (0, 0),
     ) -> None:
@@ -81,7 +84,7 @@ class LavaTarget:
             from spikegen.exporters.lava.chip_rules import require_chip
             from spikegen.exporters.lava.installation import board_of, require_loihi2
 
-            require_chip(program, board_of(os.environ))
+            require_chip(program, board_of(os.environ) if hardware and check_size else None)
             environment = require_loihi2(os.environ) if hardware else {}
             seen = not hardware if observed is None else observed
             lead, lag = adapter_steps

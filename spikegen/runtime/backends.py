@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from spikegen.errors import ConfigError
 from spikegen.program import Program, Target
@@ -15,40 +16,59 @@ SYNAPSES = {
     "loihi2-sim": ("conv", "sparse"),
 }
 
-
-def _simulator(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
-    return Simulator(program, batch=images, device=device or "cpu")
+LOIHI2_TIMEOUT = 3600.0  # seconds: Lava compiles for cores, and waits for Slurm to lend a board
 
 
-def _lava(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
+@dataclass(frozen=True)
+class Options:
+    """What some backends can be told: see :func:`open_target`."""
+
+    synapses: str | None
+    device: str | None
+    check_size: bool
+
+
+def _simulator(program: Program, images: int, options: Options) -> Target:
+    return Simulator(program, batch=images, device=options.device or "cpu")
+
+
+def _lava(program: Program, images: int, options: Options) -> Target:  # noqa: ARG001
     from spikegen.exporters.lava import LavaTarget  # Lava itself is imported by its worker
 
     target: Target = LavaTarget(program, images=images)
     return target
 
 
-def _lava_unrolled(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
+def _lava_unrolled(program: Program, images: int, options: Options) -> Target:
     from spikegen.exporters.lava import LavaTarget
 
-    target: Target = LavaTarget(program, images=images, model="unrolled", synapses=synapses)
+    target: Target = LavaTarget(program, images=images, model="unrolled", synapses=options.synapses)
     return target
 
 
-def _loihi2(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
+def _loihi2(program: Program, images: int, options: Options) -> Target:
     from spikegen.exporters.lava import LavaTarget
 
-    target: Target = LavaTarget(program, images=images, model="chip", synapses=synapses, hardware=True)
+    target: Target = LavaTarget(
+        program,
+        images=images,
+        model="chip",
+        synapses=options.synapses,
+        hardware=True,
+        check_size=options.check_size,
+        timeout=LOIHI2_TIMEOUT,
+    )
     return target
 
 
-def _loihi2_sim(program: Program, images: int, synapses: str | None, device: str | None) -> Target:  # noqa: ARG001
+def _loihi2_sim(program: Program, images: int, options: Options) -> Target:
     from spikegen.exporters.lava import LavaTarget
 
-    target: Target = LavaTarget(program, images=images, model="chip", synapses=synapses)
+    target: Target = LavaTarget(program, images=images, model="chip", synapses=options.synapses)
     return target
 
 
-BACKENDS: dict[str, Callable[[Program, int, str | None, str | None], Target]] = {
+BACKENDS: dict[str, Callable[[Program, int, Options], Target]] = {
     "simulator": _simulator,
     "lava": _lava,
     "lava-unrolled": _lava_unrolled,
@@ -68,7 +88,13 @@ def default_batch(backend: str, images: int) -> int:
 
 
 def open_target(
-    backend: str, program: Program, *, images: int, synapses: str | None = None, device: str | None = None
+    backend: str,
+    program: Program,
+    *,
+    images: int,
+    synapses: str | None = None,
+    device: str | None = None,
+    check_size: bool = True,
 ) -> Target:
     """Build ``program`` on a backend; the caller closes the target.
 
@@ -79,6 +105,7 @@ def open_target(
         synapses: how the backend holds the synapses, one of those that :data:`SYNAPSES` has for it; None for the
             default and for backends with one way only.
         device: where the simulator computes, "cpu" or a CUDA device of torch; None for "cpu" and the other backends.
+        check_size: whether loihi2 refuses what by ``spikegen check`` does not fit its board.
 
     Raises:
         ConfigError: unknown backend or kind of synapses, or a backend that takes none.
@@ -92,4 +119,4 @@ def open_target(
         raise ConfigError(f"synapses {synapses!r} are unknown to {backend}, which has {', '.join(SYNAPSES[backend])}")
     if device is not None and backend != "simulator":
         raise ConfigError(f"the backend {backend} takes no device; simulator does")
-    return BACKENDS[backend](program, images, synapses, device)
+    return BACKENDS[backend](program, images, Options(synapses, device, check_size))

@@ -137,7 +137,7 @@ def assert_equal(found: Evaluation, expected: Evaluation) -> None:
 
 
 def unet(timesteps: int = 4) -> Program:
-    """A small spiking U-Net: stride down, shuffle up, skips over one and several levels, a relay, time embedding, a readout.
+    """A small spiking U-Net: stride down, shuffle up, skips over one and several levels, a relay, time embedding.
 
     The skips of one population have different delays, and the input is heard late too.
     """

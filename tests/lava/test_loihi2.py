@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from lava.magma.core.resources import CPU, Loihi2NeuroCore
 from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
 
-from spikegen.errors import BackendError
+from spikegen.errors import BackendError, ProgramError
 from spikegen.exporters.lava import LavaTarget, installation
 from spikegen.exporters.lava.chip_engine import run_config
 from spikegen.exporters.lava.installation import board_of, require_loihi2
@@ -177,6 +178,7 @@ def test_defaults_of_the_environment_are_those_of_lava(stand_in: Callable[..., P
     binary = {"HOST_BINARY": "nxcore/bin/nx_driver_server"}
     assert require_loihi2(path) == {"SLURM": "1", "LOIHI_GEN": "N3B3"}
     assert require_loihi2({**path, "SLURM": "1", "LOIHI_GEN": "N3C1"}) == {}
+    assert require_loihi2({**path, "PARTITION": "kp"}) == {"SLURM": "1", "LOIHI_GEN": "N3C1"}
     assert require_loihi2(ETHERNET) == {"LOIHI_GEN": "N3B3", **binary}
     sinfo.unlink()
     with pytest.raises(BackendError, match="Slurm, which lends the boards of the INRC, is not installed"):
@@ -214,10 +216,27 @@ def test_looking_for_lava_loihi_has_no_side_effects() -> None:
 
 
 def test_a_program_is_checked_before_anything_is_looked_for(bare: None) -> None:
-    from spikegen.errors import ProgramError
-
     with pytest.raises(ProgramError, match="timesteps, a power of two: 3, the limit is 2"):
         open_target("loihi2", tiny(3), images=1)
+
+
+def test_the_size_is_checked_against_the_board_unless_somebody_has_done_so(
+    stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A convolution of 58 pixels: "it may run, but" is what the check says."""
+    program = tiny()
+    wide = dataclasses.replace(program.populations[0], shape=(2, 1, 58))
+    out = dataclasses.replace(program.populations[1], shape=(1, 1, 58))
+    port = dataclasses.replace(program.input, shape=(1, 1, 58))
+    program = dataclasses.replace(program, input=port, populations=(wide, out))
+    stand_in(PARTITION="oheogulch")
+    with pytest.raises(ProgramError, match=r"in>a: pixels of a side: 58, the limit is 57 \(conv_input\)"):
+        open_target("loihi2", program, images=1)
+    with open_target("loihi2", program, images=1, check_size=False) as target:
+        sent = frames(program, 1)
+        assert_equal(target.evaluate(sent, 0), Simulator(program).evaluate(sent, 0))
+    with open_target("loihi2-sim", program, images=1):
+        pass
 
 
 def test_a_pipeline_of_the_stand_in_draws_the_images_of_the_simulator(
@@ -232,5 +251,5 @@ def test_a_pipeline_of_the_stand_in_draws_the_images_of_the_simulator(
         result = run("sample", tmp_path / "tiny.h5", "-n", 2, "--steps", 3, "--backend", backend, *files, "--quiet")
         assert result.exit_code == 0, result.output
     for suffix in ("png", "json"):
-        files = [(tmp_path / f"{backend}.{suffix}").read_bytes() for backend in ("simulator", "loihi2")]
-        assert files[0] == files[1]
+        written = [(tmp_path / f"{backend}.{suffix}").read_bytes() for backend in ("simulator", "loihi2")]
+        assert written[0] == written[1]
