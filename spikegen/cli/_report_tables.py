@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.table import Table
 
@@ -15,11 +16,12 @@ from spikegen.energy.measured import VALUES
 from spikegen.energy.units import count, joules, joules_range, seconds_range
 
 
-def new_table(title: str, columns: Sequence[str], text_columns: int = 1) -> Table:
-    """An empty table whose columns are numbers but for the first ``text_columns``."""
+def new_table(title: str, columns: Sequence[str], text_columns: int = 1, *, whole_names: bool = False) -> Table:
+    """An empty table whose columns are numbers but for the first ``text_columns``; names may be kept in one line."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < text_columns else "right", overflow="fold")
+        justify: Literal["left", "right"] = "left" if index < text_columns else "right"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole_names and index == 0)
     return table
 
 
@@ -140,7 +142,7 @@ def energy_table(found: PipelineReport) -> Table:
     """Estimated energy of one sample under every model, by network and in all, next to the dense ANN."""
     networks = (f"{role} (x {len(part.steps)} steps)" for role, part in found.networks.items())
     columns = ("model", *networks, *(("all",) if len(found.networks) > 1 else ()))
-    table = new_table("Estimated energy of one sample", columns)
+    table = new_table("Estimated energy of one sample", columns, whole_names=True)
     for model in found.models.values():
         parts = [part.energy_per_sample(model) for part in found.networks.values()]
         anns = [_ann(part, model) for part in found.networks.values()]
@@ -167,7 +169,7 @@ def _ratio(low: float, high: float, ann: float) -> str:
 def time_table(found: PipelineReport) -> Table:
     """Estimated time under every model: of a timestep of each network, of one sample alone, of one in a stream."""
     columns = ("model", *(f"{role}: timestep" for role in found.networks), "one sample", f"of {found.samples} streamed")
-    table = new_table("Estimated time", columns)
+    table = new_table("Estimated time", columns, whole_names=True)
     for model in found.time_models.values():
         times = [part.time(model) for part in found.networks.values()]
         samples = found.time_per_sample(model)
@@ -187,8 +189,9 @@ def timesteps_lines(found: PipelineReport) -> list[str]:
     for role, part in found.networks.items():
         own, depth, steps, images = part.program.timesteps, part.cores.depth, len(part.steps), found.samples
         alone, streamed = (streamed_timesteps(own, depth, n) for n in (1, images))
+        plural = "step" if steps == 1 else "steps"
         lines.append(
-            f"{role}: {steps} diffusion steps x {alone} timesteps for one image, x {streamed} for {images} streamed "
+            f"{role}: {steps} diffusion {plural} x {alone} timesteps for one image, x {streamed} for {images} streamed "
             f"(T = {own}, depth {depth}: N T + depth, in whole windows)"
         )
     return lines

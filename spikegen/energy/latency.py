@@ -22,6 +22,7 @@ Range = tuple[float, float]
 
 LEFT_OUT = (
     "the host (solver, tail, nearest codes) and what goes to and from it, which bounds small networks",
+    "loading networks that take turns on a chip",
     "differences between timesteps: loads are means over the images and timesteps of a diffusion step",
     "waiting of a core for messages, and of messages for each other",
 )
