@@ -179,8 +179,9 @@ def _typed(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """``values`` if they are the fields of the dataclass ``kind``, of their types; else TypeError or KeyError."""
     for field in dataclasses.fields(kind):
         value = values[field.name]
-        if not isinstance(value, _TYPES[str(field.type)]) or isinstance(value, bool):
+        if field.type == "Mapping[str, str]" and isinstance(value, dict):
+            if not all(isinstance(text, str) for text in value.values()):
+                raise TypeError(f"{field.name} holds something else than text")
+        elif not isinstance(value, _TYPES[str(field.type)]) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {value!r}, expected {field.type}")
-        if field.type == "Mapping[str, str]" and not all(isinstance(text, str) for text in dict(value).values()):
-            raise TypeError(f"{field.name} holds something else than text")
     return values

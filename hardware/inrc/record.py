@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from spikegen.errors import ConfigError, JobError
 from spikegen.hardware.inrc.job import Job
@@ -83,9 +82,11 @@ def load_record(job: Job) -> Record | None:
             Submission(_number(item["job"]), tuple(int(shard) for shard in item["shards"]))
             for item in document["submissions"]
         )
-        record = Record(_text_or_none(document["ssh"]), str(document["folder"]), submissions)
-        if record.ssh is not None:
-            SshHost(record.ssh)  # refuses what is no address
+        ssh = _text_or_none(document["ssh"])
+        if ssh is None:
+            record = dataclasses.replace(local_record(job), submissions=submissions)  # also where it was moved since
+        else:
+            record = Record(SshHost(ssh).name, str(document["folder"]), submissions)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise JobError(
             f"{path}: damaged: {error}; delete it if none of the job is queued, and `spikegen submit` again"
@@ -95,7 +96,7 @@ def load_record(job: Job) -> Record | None:
 
 def local_record(job: Job) -> Record:
     """The record of a job that nothing was submitted of, on this machine."""
-    return Record(None, str(Path(job.folder)))
+    return Record(None, str(job.folder))
 
 
 def _number(value: object) -> str:

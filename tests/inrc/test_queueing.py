@@ -1,7 +1,6 @@
 """Submitting and asking, with stand-ins for Slurm's commands; the real ones are in tests/slurm."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -250,8 +249,11 @@ def test_a_folder_that_cannot_be_written_is_not_submitted(
     assert queue.submitted == []
 
 
-def test_a_folder_that_was_moved_is_not_asked_for_elsewhere(job: Path, queue: Queue) -> None:
-    finish(job)
+def test_a_folder_that_was_moved(job: Path, queue: Queue) -> None:
+    succeed("submit", "job")
+    finish(job, 0)
     shutil.move("job", "moved")
-    assert succeed("fetch", "moved", "-o", "a.png").exit_code == 0
-    assert os.listdir("moved/states") == []
+    assert summary("submit", "moved")["shards"] == [1, 2, 3]
+    assert queue.submitted[1].endswith(f"{Path('moved').absolute()}/job.sh")
+    finish(Path("moved"))
+    succeed("fetch", "moved", "-o", "a.png")
