@@ -175,9 +175,8 @@ class Tuner:
         if self.teacher is not None:
             with torch.no_grad():
                 taught = self.teacher(noisy, t)
-            distance = functional.mse_loss(predicted, taught) + tuning.bias_weight * systematic_error(
-                predicted, taught, t
-            )
+            systematic = systematic_error(predicted, taught, noisy, self.task.alphas_cumprod[t])
+            distance = functional.mse_loss(predicted, taught) + tuning.bias_weight * systematic
             loss = loss + tuning.teacher_weight * distance
         found = float(loss)
         if not math.isfinite(found):
@@ -241,26 +240,32 @@ class Tuner:
             raise CheckpointError(f"{path}: not a readable tuning state (truncated or damaged): {error}") from error
 
 
-def systematic_error(predicted: Tensor, taught: Tensor, steps: Tensor) -> Tensor:
-    """What of the distance between two predictions does not average out: an offset, and a slope that is not 1.
+def systematic_error(predicted: Tensor, taught: Tensor, noisy: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """What of the distance between two predictions does not average out over the steps of a solver.
 
-    With ``predicted = slope * taught + rest`` by least squares, the mean over groups of diffusion steps of
-    ``(slope - 1)^2 mean(taught^2) + mean(predicted - taught)^2``. A network that is noisy, as quantisation makes it,
-    has its least mean squared error where it predicts too little (attenuation: less slope is less noise). A solver
-    averages the noise over its steps, but it adds up the missing slope and the offset.
+    That is the part of ``predicted - taught`` in the span of a constant (an offset), of ``taught`` (too little or too
+    much noise) and of the image that goes with it, ``x_0 sqrt(alphas_cumprod) = noisy - taught
+    sqrt(1 - alphas_cumprod)`` (DDPM, arXiv 2006.11239, Eq. 4; here relative to the noise), which is too little or too
+    much image: the mean over groups of neighbouring noise levels of its mean square. A network that is noisy, as
+    quantisation makes it, has its least mean squared error where it predicts too little of both (attenuation: less
+    slope is less noise). A solver averages the noise over its steps, but it adds up what is missing.
 
     Args:
         predicted: prediction (N, C, H, W).
-        taught: what it should be, the same shape.
-        steps: int64 (N,), diffusion steps; :data:`GROUPS` groups of neighbouring ones are looked at for themselves.
+        taught: what it should be, the same shape; no gradient is taken.
+        noisy: the input of both, the same shape.
+        alphas_cumprod: (N,), in (0, 1), of the diffusion steps; :data:`GROUPS` groups of neighbouring ones are looked
+            at for themselves.
     """
-    order = steps.argsort(stable=True)
+    order = alphas_cumprod.argsort(stable=True)
+    alphas = alphas_cumprod.view(-1, *(1,) * (noisy.ndim - 1))
+    image = ((noisy - (1 - alphas).sqrt() * taught) / (1 - alphas).sqrt()).to(predicted)
     errors = []
     for group in order.chunk(GROUPS):
-        p, f = predicted[group], taught[group]
-        power = f.square().mean()
-        slope = (p * f).mean() / power
-        errors.append((slope - 1).square() * power + (p - f).mean().square())
+        distance = (predicted - taught)[group].flatten()
+        directions = [torch.ones_like(distance), taught[group].flatten().to(distance), image[group].flatten()]
+        basis, _ = torch.linalg.qr(torch.stack(directions, 1).detach())
+        errors.append((basis.T @ distance).square().sum() / len(distance))
     return torch.stack(errors).mean()
 
 

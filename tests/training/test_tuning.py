@@ -238,33 +238,41 @@ def test_settings_out_of_range(field: str, value: Any) -> None:
         dataclasses.replace(Tuning(), **{field: value})
 
 
-def test_the_systematic_error_is_slope_and_offset_of_neighbouring_diffusion_steps() -> None:
-    """By hand: every group has its own slope and offset, beside noise that is orthogonal to the right prediction."""
-    generator = torch.Generator().manual_seed(0)
-    taught = torch.randn(GROUPS, 6, 1, 4, 4, generator=generator, dtype=torch.float64)
-    noise = torch.randn(taught.shape, generator=generator, dtype=torch.float64)
-    noise -= noise.mean(dim=(1, 2, 3, 4), keepdim=True)
-    taught -= taught.mean(dim=(1, 2, 3, 4), keepdim=True)
-    power = taught.square().mean(dim=(1, 2, 3, 4), keepdim=True)
-    noise -= (noise * taught).mean(dim=(1, 2, 3, 4), keepdim=True) / power * taught
-    slopes, offsets = torch.tensor([0.9, 1.0, 1.2, 1.0]), torch.tensor([0.0, 0.3, -0.1, 0.0])
-    predicted = slopes.view(-1, 1, 1, 1, 1) * taught + offsets.view(-1, 1, 1, 1, 1) + noise
-    steps = torch.arange(GROUPS * 6)
-    order = torch.randperm(GROUPS * 6, generator=generator)
-    found = systematic_error(predicted.flatten(0, 1)[order], taught.flatten(0, 1)[order], steps[order])
-    expected = ((slopes - 1).square() * power.flatten() + offsets.square()).mean()
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
-    assert float(systematic_error(predicted, predicted, steps[:GROUPS])) == pytest.approx(0.0, abs=1e-12)
+def test_the_systematic_error_is_offset_noise_and_image_of_neighbouring_noise_levels() -> None:
+    """By hand: every group has its own offset and shares, beside what is orthogonal to all three."""
+    rng = np.random.default_rng(0)
+    alphas = np.linspace(0.05, 0.95, GROUPS * 6)
+    taught, noisy, rest = rng.standard_normal((3, GROUPS, 6 * 16))
+    sigma = np.sqrt(1 - alphas).repeat(16).reshape(GROUPS, -1)
+    image = noisy / sigma - taught
+    shares = rng.uniform(-0.2, 0.2, (GROUPS, 3))
+    directions = np.stack([np.ones_like(taught), taught, image], 2)
+    expected, distance = [], []
+    for group in range(GROUPS):
+        part = directions[group] @ shares[group]
+        fitted, *_ = np.linalg.lstsq(directions[group], rest[group], rcond=None)
+        distance.append(part + rest[group] - directions[group] @ fitted)
+        expected.append(np.mean(part**2))
+    shuffled = torch.from_numpy(rng.permutation(len(alphas)))
+
+    def images(values: object) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values).reshape(-1, 1, 4, 4))[shuffled]
+
+    levels = torch.from_numpy(alphas)[shuffled]
+    predicted = images(taught + np.stack(distance))
+    found = systematic_error(predicted, images(taught), images(noisy), levels)
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-9)
+    assert float(systematic_error(images(taught), images(taught), images(noisy), levels)) == 0.0
     # errors of opposite sign at low and at high noise do not make up for each other
-    f = taught.flatten(0, 1)
-    halves = torch.where(steps.view(-1, 1, 1, 1) < 12, 0.9, 1.1) * f
-    assert float(systematic_error(halves, f, steps)) == pytest.approx(0.01 * float(power.mean()), rel=1e-6)
+    halves = images(taught * np.where(np.arange(GROUPS) < GROUPS // 2, 0.9, 1.1)[:, None])
+    expected_halves = 0.01 * float(np.mean(taught**2))
+    assert float(systematic_error(halves, images(taught), images(noisy), levels)) == pytest.approx(expected_halves)
 
 
 def test_the_systematic_error_takes_back_what_tuning_by_the_mean_square_loses(
     pipeline: Pipeline, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """With its weight, the tuned network predicts neither too little nor too much."""
+    """With its weight, the tuned network predicts neither too little nor too much noise."""
     slopes = {}
     for weight in (0.0, 100.0):
         tuning = Tuning(iterations=40, batch_size=32, learning_rate=1e-2, warmup=3, bias_weight=weight)
