@@ -1,0 +1,16 @@
+"""Programs as plain ONNX models, and ONNX Runtime as a target. Needs the extra ``onnx``; ONNX files are never read."""
+
+from spikegen.errors import BackendError
+
+try:
+    import onnx as _onnx  # noqa: F401
+    import onnxruntime as _onnxruntime  # noqa: F401
+except ImportError as error:
+    raise BackendError(f"ONNX needs the packages onnx and onnxruntime ({error}); pip install 'spikegen[onnx]'") from error
+
+from spikegen.exporters.onnx.files import write_models as write_models
+from spikegen.exporters.onnx.host import input_model as input_model
+from spikegen.exporters.onnx.host import readout_model as readout_model
+from spikegen.exporters.onnx.network import OUTPUTS as OUTPUTS
+from spikegen.exporters.onnx.network import network_model as network_model
+from spikegen.exporters.onnx.target import OnnxTarget as OnnxTarget
