@@ -24,14 +24,14 @@ else:
 FloatArray = npt.NDArray[np.float64]
 
 # exp(-x) underflows to 0 from 745.2 on
-_UNDERFLOW = 800.0
+UNDERFLOW = 800.0
 # ln 2 in two parts (Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 6): the last 21 bits of
 # the mantissa of the first part are 0, so its product with a whole number up to 2^21 is exact. The digits are those of
 # FreeBSD's msun, ``e_exp.c``.
-_LN2_HIGH = 6.93147180369123816490e-01
-_LN2_LOW = 1.90821492927058770002e-10
+LN2_HIGH = 6.93147180369123816490e-01
+LN2_LOW = 1.90821492927058770002e-10
 # Taylor's coefficients 1 / n!; for |r| <= ln(2) / 2 what is left out is below 5e-18
-_COEFFICIENTS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
+COEFFICIENTS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
 
 
 def swish_tail(tail: SwishTail, t: int, x: FloatArray) -> FloatArray:
@@ -56,7 +56,7 @@ def swish(z: FloatArray) -> FloatArray:
     if COMPILED:
         compiled: FloatArray = np.empty_like(z, order="C")
         flat = np.ascontiguousarray(z).ravel()
-        compiled_tail.swish(flat, compiled.ravel(), np.array(_COEFFICIENTS), _LN2_HIGH, _LN2_LOW, _UNDERFLOW)
+        compiled_tail.swish(flat, compiled.ravel(), np.array(COEFFICIENTS), LN2_HIGH, LN2_LOW, UNDERFLOW)
         return compiled
     small = exp_of_minus(np.abs(z))
     swished: FloatArray = z * np.where(z < 0, small, 1.0) / (1.0 + small)
@@ -68,11 +68,11 @@ def exp_of_minus(x: FloatArray) -> FloatArray:
 
     ``-x = k ln 2 + r`` with a whole k and ``|r| <= ln(2) / 2``, then ``2^k exp(r)`` with Taylor's series.
     """
-    minus = -np.minimum(x, _UNDERFLOW)
+    minus = -np.minimum(x, UNDERFLOW)
     k = np.rint(minus / math.log(2))
-    r = (minus - k * _LN2_HIGH) - k * _LN2_LOW
+    r = (minus - k * LN2_HIGH) - k * LN2_LOW
     series = np.zeros_like(r)
-    for coefficient in _COEFFICIENTS:
+    for coefficient in COEFFICIENTS:
         series *= r
         series += coefficient
     power: FloatArray = np.ldexp(series, k.astype(np.int32))
