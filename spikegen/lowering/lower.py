@@ -1,27 +1,20 @@
-"""The passes in order: a model becomes a Program."""
+"""A model becomes a Program."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from spikegen.errors import LoweringError
-from spikegen.lowering.calibrate import Calibration, firing_rates, within_budget
-from spikegen.lowering.compose_linear import compose_linear
+from spikegen.lowering.calibrate import Calibration, firing_rates
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
-from spikegen.lowering.graph import LayerGraph, Shape
+from spikegen.lowering.graph import Shape
 from spikegen.lowering.input_format import InputFormat
+from spikegen.lowering.lower_graph import lower_graph
 from spikegen.lowering.payloads import PAYLOAD_BITS
-from spikegen.lowering.quantize import quantize
-from spikegen.lowering.relay_room import relays_fit
-from spikegen.lowering.retime import retime
-from spikegen.lowering.split_gains import split_gains
 from spikegen.lowering.trace import trace
-from spikegen.program import Program, validate
+from spikegen.program import Program
 
 
 def lower(
@@ -59,34 +52,15 @@ def lower(
     stage("trace")
     traced = trace(model, shape, timesteps, steps)
     stage("fold BatchNorm")
-    folded: LayerGraph = fold_batchnorm(traced)
+    folded = fold_batchnorm(traced)
     del traced  # its weights are as large as those of the model
-    stage("calibrate")
-    inputs = len(data.steps)
-    data = within_budget(data, folded.macs() * timesteps)
-    rates = firing_rates(model, data)
-    stage("compose linear paths")
-    form = input_format or InputFormat()
-    port = form.port(shape)
-    network, decisions = compose_linear(folded, rates, streams, lambda found: relays_fit(found, port))
-    stage("quantise")
-    program = quantize(split_gains(network, payload_bits), data, form, name, folded.macs(), payload_bits)
-    stage("retime")
-    program = retime(program)
-    report = {
-        **program.report,
-        "streams": [dataclasses.asdict(decision) for decision in decisions],
-        "calibration": {"inputs": len(data.steps), "offered": inputs},
-    }
-    program = dataclasses.replace(program, report=_finite(report))
-    validate(program)
-    return program
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with NaN replaced by None: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return lower_graph(
+        folded,
+        data,
+        lambda kept: firing_rates(model, kept),
+        name,
+        input_format,
+        on_stage,
+        payload_bits,
+        streams,
+    )
