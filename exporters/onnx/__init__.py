@@ -6,7 +6,9 @@ try:
     import onnx as _onnx  # noqa: F401
     import onnxruntime as _onnxruntime  # noqa: F401
 except ImportError as error:
-    raise BackendError(f"ONNX needs the packages onnx and onnxruntime ({error}); pip install 'spikegen[onnx]'") from error
+    raise BackendError(
+        f"ONNX needs the packages onnx and onnxruntime ({error}); pip install 'spikegen[onnx]'"
+    ) from error
 
 from spikegen.exporters.onnx.files import write_models as write_models
 from spikegen.exporters.onnx.host import input_model as input_model

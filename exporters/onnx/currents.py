@@ -127,9 +127,7 @@ class Currents:
             )
         base, digits = 1 << bits, []
         while synapses * message >= EXACT_FLOAT32:
-            high = self.graph.add(
-                "Floor", self.graph.add("Mul", frames, self.graph.constant(1 / base, np.float32))
-            )
+            high = self.graph.add("Floor", self.graph.add("Mul", frames, self.graph.constant(1 / base, np.float32)))
             whole = self.graph.add("Mul", high, self.graph.constant(base, np.float32))
             digits.append(self.graph.add("Sub", frames, whole))
             frames, message = high, -(-message // base)

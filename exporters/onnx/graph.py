@@ -43,8 +43,8 @@ class Graph:
     def __init__(self, parent: Graph | None = None) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
-        self._root: Graph = self if parent is None else parent._root
-        self._numbers: Iterator[int] = itertools.count() if parent is None else parent._numbers
+        self.root: Graph = self if parent is None else parent.root
+        self.numbers: Iterator[int] = itertools.count() if parent is None else parent.numbers
 
     def add(self, kind: str, *inputs: str, into: str = "", **attributes: Any) -> str:
         """Add a node of one output and return the name of that output: ``into``, or a name that no other value has."""
@@ -59,14 +59,14 @@ class Graph:
         """The name of a constant; equal ones are kept once."""
         array = np.ascontiguousarray(value, dtype=dtype).reshape(np.shape(value))
         key = (array.dtype.str, array.shape, array.tobytes())
-        constants = self._root.constants
+        constants = self.root.constants
         if key not in constants:
             constants[key] = numpy_helper.from_array(array, self.name("constant"))
         return constants[key].name
 
     def name(self, hint: str) -> str:
         """A name that no other value has; those of ports never begin with a digit."""
-        return f"{next(self._numbers)}:{hint}"
+        return f"{next(self.numbers)}:{hint}"
 
     def cast(self, value: str, dtype: Any, into: str = "") -> str:
         """``value`` in another type."""

@@ -133,11 +133,13 @@ class _Network:
 
     def _bias(self, population: Lif, dtype: type) -> str:
         """``bias_mant << bias_exp`` of the step, (C, 1, 1)."""
-        steps = self.program.conditioning.steps if population.name in self.program.conditioning.tables else 1
-        rows = np.stack([self.program.bias_mant(population, step) for step in range(steps)]) << population.bias_exp
-        if steps == 1:
-            return self.graph.constant(rows[0][:, None, None], dtype)
-        return self.graph.add("Gather", self.graph.constant(rows[..., None, None], dtype), STEP, axis=0)
+        graph, program = self.graph, self.program
+        steps = program.conditioning.steps if population.name in program.conditioning.tables else 1
+        rows = np.stack([program.bias_mant(population, step) for step in range(steps)])[..., None, None]
+        mantissas = graph.constant(rows[0], np.int16)
+        if steps > 1:
+            mantissas = graph.add("Gather", graph.constant(rows, np.int16), STEP, axis=0)
+        return graph.add("Mul", graph.cast(mantissas, dtype), graph.constant(1 << population.bias_exp, dtype))
 
     def _zeros(self, shape: Shape, dtype: type) -> str:
         """0 (N, C, H, W)."""
@@ -178,6 +180,8 @@ class _Network:
             return
         graph, port = self.graph, Port(f"{PEAK}{population.name}", np.int64, ())
         unit = 1 << 6 if isinstance(population, Lif) else 1
-        magnitude = graph.add("Div", graph.add("Abs", graph.cast(current.value, np.int64)), graph.constant(unit, np.int64))
+        magnitude = graph.add(
+            "Div", graph.add("Abs", graph.cast(current.value, np.int64)), graph.constant(unit, np.int64)
+        )
         graph.add("ReduceMax", magnitude, into=port.name, keepdims=0)
         self.outputs.append(port)

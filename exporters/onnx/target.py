@@ -87,9 +87,7 @@ class OnnxTarget:
         options.log_severity_level = 3  # errors; they are raised too
         model = network_model(self.program, outputs, unroll=self.unroll)
         try:
-            return onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime refuses the model of {self.program.name!r}: {error}") from error
 

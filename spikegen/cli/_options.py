@@ -10,7 +10,7 @@ import rich_click as click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # The names of the tables in spikegen.runtime, whose import `--help` need not wait for.
-BACKENDS = ("simulator", "lava", "lava-unrolled", "loihi2", "loihi2-sim")
+BACKENDS = ("simulator", "lava", "lava-unrolled", "loihi2", "loihi2-sim", "onnx")
 SYNAPSES = ("fast-conv", "sparse", "conv")
 BACKEND_SYNAPSES = {
     "lava-unrolled": SYNAPSES,
@@ -34,7 +34,7 @@ def backend_options(command: Command) -> Command:
             default="simulator",
             show_default=True,
             help="Where the networks run; lava is one fused process, lava-unrolled one for every layer and projection, "
-            "loihi2 the chip, loihi2-sim the chip's network with CPU models.",
+            "loihi2 the chip, loihi2-sim the chip's network with CPU models, onnx ONNX Runtime.",
         ),
         click.option(
             "--synapses",

@@ -1,8 +1,9 @@
-"""`spikegen export`: lower a checkpoint to a pipeline file."""
+"""`spikegen export`: lower a checkpoint to a pipeline file, or write its networks in another format."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,47 @@ import rich_click as click
 
 from spikegen.cli._options import threshold_option
 from spikegen.cli._output import error_console, working
+from spikegen.cli._pipeline import is_checkpoint
 from spikegen.errors import LoweringError
 
 if TYPE_CHECKING:
-    from spikegen.program import Program
+    from collections.abc import Callable
+
+    from spikegen.program import Pipeline, Program
+
+FORMATS = ("pipeline", "onnx")
+# The names of the table in spikegen.exporters.onnx, whose import `--help` need not wait for.
+ONNX_OUTPUTS = ("readouts", "events", "messages")
+# Of lowering: a pipeline file went through it.
+_LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", "seed")
 
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Pipeline file to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Pipeline file to write; with --to onnx NAME.onnx, which NAME.input.onnx and NAME.readout.onnx, the host's "
+    "part, are written beside (NAME.ROLE.onnx, ..., where there are several networks).",
+)
+@click.option(
+    "--to",
+    "target_format",
+    type=click.Choice(FORMATS),
+    default="pipeline",
+    show_default=True,
+    help="A pipeline file, or ONNX models; for these CHECKPOINT may be a pipeline file too.",
+)
+@click.option(
+    "--outputs",
+    type=click.Choice(ONNX_OUTPUTS),
+    default="readouts",
+    show_default=True,
+    help="With --to onnx: what a network gives beside its readouts: for every population its spikes counted over the "
+    "timesteps (events), or every message.",
+)
 @click.option(
     "--input-bits",
     type=click.IntRange(2, 16),
@@ -55,6 +88,8 @@ if TYPE_CHECKING:
 def export(
     checkpoint: str,
     output: Path,
+    target_format: str,
+    outputs: str,
     input_bits: int,
     input_range: float,
     payload_bits: int,
@@ -67,47 +102,89 @@ def export(
     """Lower CHECKPOINT, a folder that `spikegen train` wrote or a shipped model, to a pipeline file.
 
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
+    With --to onnx the networks become ONNX models, exact integers as everywhere.
     """
-    from spikegen.program import save
+    from spikegen.program import load
     from spikegen.program.storage import digest
     from spikegen.program.threshold import guided
     from spikegen.runtime.files import check_output
 
     check_output(output)
-    try:
-        from spikegen.lowering import export_checkpoint
-    except ImportError as error:
-        raise LoweringError(f"exporting needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+    lowered = target_format != "pipeline" and not is_checkpoint(checkpoint)
+    _check_options(checkpoint, output, target_format, lowered)
+    if target_format == "onnx":
+        from spikegen.exporters.onnx import write_models
 
+        write = partial(write_models, output=output, outputs=outputs)
+    else:
+        write = partial(_save, output=output)
+    options = {
+        "input_bits": input_bits,
+        "noisy_range": input_range,
+        "payload_bits": payload_bits,
+        "streams": streams,
+        "dataset": dataset,
+    }
     errors = error_console()
     with working(errors, f"exporting {checkpoint}") as say:
-        pipeline = export_checkpoint(
-            checkpoint,
-            seed,
-            lambda stage: say(f"exporting {checkpoint}: {stage}"),
-            input_bits=input_bits,
-            noisy_range=input_range,
-            payload_bits=payload_bits,
-            streams=streams,
-            dataset=dataset,
-        )
-        pipeline = guided(pipeline, threshold_scale)
-        save(pipeline, output)
+        made = load(checkpoint) if lowered else _export(checkpoint, seed, options, say)
+        pipeline = guided(made, threshold_scale)
+        files = write(pipeline)
     for role, program in pipeline.networks.items():
         for risk in program.report["overflow_risks"]:
             errors.print(f"Warning: overflow is possible: {role}: {risk}")
     networks = {role: _summary(program) for role, program in pipeline.networks.items()}
     if as_json:
-        summary = {"output": str(output), "name": pipeline.name, "digest": digest(pipeline), "networks": networks}
+        summary = {
+            "output": str(output),
+            "files": [str(path) for path in files],
+            "name": pipeline.name,
+            "digest": digest(pipeline),
+            "networks": networks,
+        }
         click.echo(json.dumps(summary, indent=1))
         return
-    click.echo(f"Wrote {output}")
+    click.echo(f"Wrote {', '.join(map(str, files))}")
     for role, row in networks.items():
         click.echo(
             f"  {role}: {row['populations']} populations ({row['relays']} relays), {row['neurons']:,} neurons, "
             f"{row['projections']} projections, {row['weights']:,} weights, depth {row['depth']}, "
             f"T = {row['timesteps']}; overflow is {row['overflow']}"
         )
+
+
+def _check_options(checkpoint: str, output: Path, target_format: str, lowered: bool) -> None:
+    """Refuse options that mean nothing here."""
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    if target_format == "pipeline" and given("outputs"):
+        raise click.UsageError("--outputs is an option of --to onnx")
+    if (target_format == "onnx") != (output.suffix == ".onnx"):
+        raise click.UsageError(f"-o is {output}: a name that ends in .onnx and --to onnx go together")
+    idle = [f"--{name.replace('_', '-')}" for name in _LOWERING if given(name)] if lowered else []
+    if idle:
+        raise click.UsageError(f"{checkpoint} is a pipeline file, already lowered: {', '.join(idle)} would do nothing")
+
+
+def _export(checkpoint: str, seed: int, options: dict[str, Any], say: Callable[[str], None]) -> Pipeline:
+    try:
+        from spikegen.lowering import export_checkpoint
+    except ImportError as error:
+        raise LoweringError(f"exporting needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
+    pipeline: Pipeline = export_checkpoint(
+        checkpoint, seed, lambda stage: say(f"exporting {checkpoint}: {stage}"), **options
+    )
+    return pipeline
+
+
+def _save(pipeline: Pipeline, output: Path) -> list[Path]:
+    from spikegen.program import save
+
+    save(pipeline, output)
+    return [output]
 
 
 def _summary(program: Program) -> dict[str, Any]:

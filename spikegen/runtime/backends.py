@@ -1,4 +1,4 @@
-"""The table of backends, and how to build a target by name. Lava is imported only when it is asked for."""
+"""The table of backends, and how to build a target by name. Lava and ONNX are imported only when asked for."""
 
 from __future__ import annotations
 
@@ -68,17 +68,25 @@ def _loihi2_sim(program: Program, images: int, options: Options) -> Target:
     return target
 
 
+def _onnx(program: Program, images: int, options: Options) -> Target:  # noqa: ARG001
+    from spikegen.exporters.onnx import OnnxTarget
+
+    target: Target = OnnxTarget(program, batch=images)
+    return target
+
+
 BACKENDS: dict[str, Callable[[Program, int, Options], Target]] = {
     "simulator": _simulator,
     "lava": _lava,
     "lava-unrolled": _lava_unrolled,
     "loihi2": _loihi2,
     "loihi2-sim": _loihi2_sim,
+    "onnx": _onnx,
 }
 
 
 # Images per evaluation where nobody chooses: enough to keep a pipeline filled, few enough for memory and progress.
-BATCH_MAX = {"simulator": 64, "lava": 64, "lava-unrolled": 32, "loihi2": 32, "loihi2-sim": 32}
+BATCH_MAX = {"simulator": 64, "lava": 64, "lava-unrolled": 32, "loihi2": 32, "loihi2-sim": 32, "onnx": 64}
 
 
 def default_batch(backend: str, images: int) -> int:

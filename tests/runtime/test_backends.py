@@ -21,7 +21,7 @@ def test_the_simulator_is_the_embedded_target() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    names = "lava, lava-unrolled, loihi2, loihi2-sim, simulator"
+    names = "lava, lava-unrolled, loihi2, loihi2-sim, onnx, simulator"
     with pytest.raises(ConfigError, match=f"backend 'loihi3' is unknown; known are {names}"):
         open_target("loihi3", PROGRAM, images=1)
     with pytest.raises(ConfigError, match="'dense' are unknown to lava-unrolled, which has fast-conv, sparse, conv"):
@@ -44,7 +44,7 @@ def test_default_batches_are_equal_parts() -> None:
 def test_the_runtime_needs_neither_torch_nor_lava() -> None:
     script = (
         "import sys, spikegen.runtime, spikegen.diffusion, spikegen.energy; "
-        "print([m for m in ('torch', 'lava') if m in sys.modules])"
+        "print([m for m in ('torch', 'lava', 'onnx') if m in sys.modules])"
     )
     root = Path(spikegen.__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
