@@ -11,6 +11,10 @@ class ConfigError(SpikegenError):
     """A configuration value is outside its range, unknown or missing."""
 
 
+class MissingPackageError(SpikegenError):
+    """A package that this needs is not installed, or does not exist for this Python."""
+
+
 class CheckpointError(SpikegenError):
     """A checkpoint is missing, damaged, of another format, or does not match its configuration."""
 
@@ -45,3 +49,7 @@ class RecordError(SpikegenError):
 
 class JobError(SpikegenError):
     """A job folder is damaged or altered, its shards are not complete, or the queue of the host refuses."""
+
+
+class ExchangeError(SpikegenError):
+    """A network file of an open format is missing, damaged or too large, or a Program cannot be said in that format."""
