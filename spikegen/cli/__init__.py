@@ -68,6 +68,12 @@ COMMANDS: dict[str, LazyCommand] = {
         "Generate images with a pipeline.",
         "spikegen sample digits.h5 -n 16 --steps 20 --seed 0 --backend lava -o digits.png --counts counts.json",
     ),
+    "run": LazyCommand(
+        "spikegen.cli.run",
+        "run",
+        "Run a plain network on inputs.",
+        "spikegen run net.h5 --input x.npy -o y.npy --counts counts.json",
+    ),
     "deploy": LazyCommand(
         "spikegen.cli.deploy",
         "deploy",

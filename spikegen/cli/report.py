@@ -17,7 +17,8 @@ from spikegen.cli._pipeline import read_pipeline
 from spikegen.cli._solver import choose_solver
 
 if TYPE_CHECKING:
-    from spikegen.diffusion import Solver
+    from rich.console import Console
+
     from spikegen.energy import EnergyModel, GeneratorCost, Measured, TimeModel
     from spikegen.program import Pipeline, Program
     from spikegen.runtime.counts import StepCounts
@@ -122,11 +123,7 @@ def report(
     counts: Counted
     programs: dict[str, Program] = {}
     if counts_file is None:
-        solver = choose_solver(pipeline, None, steps, _STEPS, {})
-        n, s = images or _IMAGES, seed or 0
-        console.print(f"No --counts: counting {n} images x {len(solver.timesteps)} steps, seed {s}, on the simulator.")
-        counts = _small_run(pipeline, solver, n, s)
-        run: Mapping[str, str] = {"solver": solver.identity()["solver"].lower(), "seed": str(s)}
+        counts, run = _small_run(pipeline, images or _IMAGES, steps, seed or 0, console)
     else:
         counts, programs, run = _recorded(pipeline, counts_file)
     found = build_pipeline_report(pipeline, counts, programs, models, time_models, measured)
@@ -195,17 +192,34 @@ def _recorded(pipeline: Pipeline, path: Path) -> tuple[Counted, dict[str, Progra
     return dict(record.networks), {"decoder": lookup_decoder(pipeline).program} if lookup else {}, record.run
 
 
-def _small_run(pipeline: Pipeline, solver: Solver, images: int, seed: int) -> Counted:
+def _small_run(
+    pipeline: Pipeline, images: int, steps: int | None, seed: int, console: Console
+) -> tuple[Counted, Mapping[str, str]]:
+    """Counts of a run on the simulator, and how it was made; a network without a loop runs on random inputs."""
+    from spikegen.program import Standalone
     from spikegen.runtime import Session, decode_tokens
+    from spikegen.runtime.standalone import evaluate_standalone, random_inputs, standalone_network
     from spikegen.simulator import Simulator
 
+    if isinstance(pipeline.host, Standalone):
+        if steps is not None:
+            raise click.UsageError("--steps are those of a solver; a network without a loop has none")
+        program = standalone_network(pipeline)
+        console.print(f"No --counts: counting {images} random inputs, seed {seed}, on the simulator (`spikegen run`).")
+        with Simulator(program) as simulator:
+            found = evaluate_standalone(pipeline, simulator, random_inputs(program, images, seed), images)
+        return {"network": ((0, found.counts),)}, {"inputs": "random", "seed": str(seed)}
+    solver = choose_solver(pipeline, None, steps, _STEPS, {})
+    console.print(
+        f"No --counts: counting {images} images x {len(solver.timesteps)} steps, seed {seed}, on the simulator."
+    )
     with Simulator(pipeline.network("denoiser")) as simulator:
         result = Session(pipeline, simulator, solver, steps=len(solver.timesteps), seed=seed, images=images).run()
     counts: Counted = {"denoiser": result.counts}
     if "decoder" in pipeline.networks:
         with Simulator(pipeline.network("decoder")) as simulator:
             counts["decoder"] = ((0, decode_tokens(pipeline, simulator, result.sample).counts),)
-    return counts
+    return counts, {"solver": solver.identity()["solver"].lower(), "seed": str(seed)}
 
 
 def _generator_cost(pipeline: Pipeline) -> GeneratorCost | None:

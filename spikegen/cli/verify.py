@@ -7,16 +7,21 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._arrays import read_inputs
 from spikegen.cli._options import SYNAPSES
 from spikegen.cli._output import error_console, working
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from rich.console import Console
+    from torch import nn
 
     from spikegen.lowering.parts import Part
     from spikegen.models import Checkpoint
@@ -37,6 +42,12 @@ _SHARES = (0.05, 0.4, 0.8)
     help="Diffusion step to verify at; repeat it. Default: 5 %, 40 % and 80 % of the diffusion.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Choice of images and noise.")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path),
+    help="Inputs of a plain network, .npy [N, C, H, W] or [N, T, C, H, W]; default: random ones in its range.",
+)
 @click.option("--checkpoint", help="The float model; default: the one the pipeline was made from.")
 @click.option(
     "--synapses",
@@ -52,6 +63,7 @@ def verify(
     images: int,
     steps: tuple[int, ...],
     seed: int,
+    input_file: Path | None,
     checkpoint: str | None,
     synapses: str,
     no_lava: bool,
@@ -60,35 +72,29 @@ def verify(
     """Compare every network of PIPELINE on every target, on real inputs. Exit code 1 if they differ.
 
     A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
-    spike generator of a decoder is compared with its look-up table.
+    spike generator of a decoder is compared with its look-up table. A plain network sees --input, or random inputs.
     """
     from rich.console import Console
 
-    from spikegen.errors import ConfigError, LoweringError
+    from spikegen.errors import LoweringError
 
     try:
-        from spikegen.lowering.parts import diffusion_steps, network_parts, on_dataset
+        import spikegen.verification  # noqa: F401 - looked up before the work starts
     except ImportError as error:
-        raise LoweringError(f"verifying needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+        raise LoweringError(f"verifying needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     errors = error_console()
     pipeline = read_pipeline(source, errors.print)
-    model = _float_model(pipeline, checkpoint)
-    chosen = list(steps or diffusion_steps(model, _SHARES))
-    try:
-        parts = network_parts(on_dataset(model, pipeline.provenance.get("dataset")), chosen, images, seed)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    _check_fit(pipeline, parts)
+    cases, chosen = _cases(pipeline, checkpoint, steps, images, seed, input_file)
     targets = ("SLAYER",) if no_lava else ("SLAYER", "Lava (fused)", f"Lava ({synapses})")
     with working(errors, "verifying") as say:
-        found = {role: _verify(pipeline, role, parts[role], images, targets, synapses, say) for role in parts}
-        generator = _verify_generator(pipeline, parts)
+        found = {role: _verify(pipeline, role, case, targets, synapses, say) for role, case in cases.items()}
+        generator = _verify_generator(pipeline, cases)
     equal = all(result.equal for result in found.values()) and not (generator and generator["differing"])
     if as_json:
         summary = {
             "pipeline": pipeline.name,
-            "images": images,
+            "images": len(next(iter(cases.values())).inputs) // max(1, len(chosen)),
             "diffusion_steps": chosen,
             "seed": seed,
             "targets": list(targets),
@@ -98,22 +104,74 @@ def verify(
         }
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
-        at = ", ".join(map(str, chosen))
+        at = f" for each of the diffusion steps {', '.join(map(str, chosen))}" if chosen else ""
         first = ", ".join(("simulator", *targets[:-1]))
         console = Console(highlight=False, markup=False)  # names may hold brackets
         for role, result in found.items():
-            _print(console, role, result, targets)
+            _print(console, role, result, targets, known=cases[role].model is not None)
         if generator is not None:
             console.print(
                 f"spike generator on the chip against its look-up table: {generator['differing']:,} of "
                 f"{generator['messages']:,} messages differ"
             )
         console.print(
-            f"{pipeline.name}, {images} inputs for each of the diffusion steps {at}: "
+            f"{pipeline.name}, {len(next(iter(cases.values())).inputs) // max(1, len(chosen))} inputs{at}: "
             f"{first} and {targets[-1]} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
         )
     if not equal:
         sys.exit(1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Case:
+    """Inputs of one network, the conditioning step of each, and the float model if there is one."""
+
+    inputs: npt.NDArray[np.float64]
+    steps: npt.NDArray[np.int64]
+    model: nn.Module | None = None
+
+
+def _cases(
+    pipeline: Pipeline,
+    checkpoint: str | None,
+    steps: tuple[int, ...],
+    images: int,
+    seed: int,
+    input_file: Path | None,
+) -> tuple[dict[str, _Case], list[int]]:
+    """Role -> what the network is verified on, and the diffusion steps, none for a network without a loop."""
+    from spikegen.errors import ConfigError
+    from spikegen.program import Standalone
+
+    if isinstance(pipeline.host, Standalone):
+        if steps or checkpoint:
+            raise click.UsageError("--at and --checkpoint are of generative models; this is a plain network")
+        return {"network": _plain_case(pipeline, images, seed, input_file)}, []
+    if input_file is not None:
+        raise click.UsageError("--input is of plain networks; a generative model sees images of its data set")
+    from spikegen.lowering.parts import diffusion_steps, network_parts, on_dataset
+
+    model = _float_model(pipeline, checkpoint)
+    chosen = list(steps or diffusion_steps(model, _SHARES))
+    try:
+        parts = network_parts(on_dataset(model, pipeline.provenance.get("dataset")), chosen, images, seed)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    _check_fit(pipeline, parts)
+    return {role: _Case(part.data.images, part.data.steps, part.model) for role, part in parts.items()}, chosen
+
+
+def _plain_case(pipeline: Pipeline, images: int, seed: int, input_file: Path | None) -> _Case:
+    import numpy as np
+
+    from spikegen.runtime.standalone import input_shape, random_inputs
+
+    program = pipeline.network("network")
+    if input_file is None:
+        inputs = random_inputs(program, images, seed)
+    else:
+        inputs = read_inputs(input_file, input_shape(program), images)
+    return _Case(inputs, np.zeros(len(inputs), dtype=np.int64))
 
 
 def _float_model(pipeline: Pipeline, source: str | None) -> Checkpoint:
@@ -150,32 +208,35 @@ def _check_fit(pipeline: Pipeline, parts: dict[str, Part]) -> None:
 def _verify(
     pipeline: Pipeline,
     role: str,
-    part: Part,
-    images: int,
+    case: _Case,
     targets: tuple[str, ...],
     synapses: str,
     say: Callable[[str], None],
 ) -> NetworkResult:
     """One network on SLAYER's dynamics, and on Lava if it is among ``targets``."""
+    import numpy as np
+
     from spikegen.runtime import open_target
     from spikegen.verification import SlayerTarget, verify_network
 
     program = pipeline.network(role)
+    _, per_step = np.unique(case.steps, return_counts=True)
     with contextlib.ExitStack() as stack:
         built: dict[str, Any] = {"SLAYER": SlayerTarget(program)}
         for name in targets[1:]:
             say(f"{role}: building the network {name}")
             fused = name == "Lava (fused)"
             opened = open_target(
-                "lava" if fused else "lava-unrolled", program, images=images, synapses=None if fused else synapses
+                "lava" if fused else "lava-unrolled",
+                program,
+                images=int(per_step.max()),
+                synapses=None if fused else synapses,
             )
             built[name] = stack.enter_context(contextlib.closing(opened))
-        return verify_network(
-            program, built, part.data.images, part.data.steps, part.model, lambda text: say(f"{role}: {text}")
-        )
+        return verify_network(program, built, case.inputs, case.steps, case.model, lambda text: say(f"{role}: {text}"))
 
 
-def _verify_generator(pipeline: Pipeline, parts: dict[str, Part]) -> dict[str, int] | None:
+def _verify_generator(pipeline: Pipeline, cases: dict[str, _Case]) -> dict[str, int] | None:
     """The generator of a decoder against its table, on the tokens of the images; None: no such."""
     from spikegen.errors import ConfigError
     from spikegen.program import TokenDiffusion
@@ -189,12 +250,13 @@ def _verify_generator(pipeline: Pipeline, parts: dict[str, Part]) -> dict[str, i
         lookup_decoder(pipeline)
     except ConfigError:  # its decoder begins otherwise
         return None
-    tokens = nearest(pipeline.host.codebook, parts["decoder"].data.images)
+    tokens = nearest(pipeline.host.codebook, cases["decoder"].inputs)
     messages, differing = generator_differences(pipeline, tokens)
     return {"messages": messages, "differing": differing}
 
 
-def _print(console: Console, role: str, result: NetworkResult, targets: tuple[str, ...]) -> None:
+def _print(console: Console, role: str, result: NetworkResult, targets: tuple[str, ...], *, known: bool) -> None:
+    """``known``: there is a float model to compare with."""
     from rich.table import Table
 
     table = Table(title=f"{role}: messages that differ from the simulator's", title_justify="left")
@@ -210,7 +272,7 @@ def _print(console: Console, role: str, result: NetworkResult, targets: tuple[st
             "" if row.agreement is None else f"{row.agreement:.1%}",
         )
     console.print(table)
-    for step in result.steps:
+    for step in result.steps if known else ():
         label = f" at diffusion step {step.step}" if len(result.steps) > 1 else ""
         error = "undefined (it is 0)" if step.output_error is None else f"{step.output_error:.3f}"
         console.print(f"relative error of the readout against the float model{label}: {error}")
