@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from spikegen.errors import BackendError
 from spikegen.hardware.inrc.partitions import GENERATION, GENERATIONS, HOST_BINARY, NODES, PARTITIONS
 from spikegen.hardware.loihi2 import BOARDS, Board
+from spikegen.requirements import how_to_get_lava
 
 # Looked for, not imported; lava-nc 0.10.0, lava/utils/loihi.py is_installed. lava.utils.system would set variables.
 PROBE = "lava.utils.loihi2_profiler"
@@ -60,7 +61,7 @@ def _found(module: str) -> bool:
 
 def _missing_packages() -> list[str]:
     if not _found("lava.magma"):
-        return ["lava-nc 0.10.0 is not installed (there is no module lava.magma): pip install 'spikegen[lava]'"]
+        return [f"lava-nc 0.10.0 is not installed (there is no module lava.magma): {how_to_get_lava('lava')}"]
     if not _found(PROBE):
         text = (
             f"lava-loihi is not installed (there is no module {PROBE}). It is Intel's and not public: members of the "

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import spikegen
-from spikegen.errors import BackendError
+from spikegen.errors import BackendError, MissingPackageError
 from spikegen.exporters.lava.form import Form
 from spikegen.exporters.lava.wire import SHARED_MEMORY, Message, encode, ending, receive
 from spikegen.program import Pipeline, Program, Standalone, save
@@ -46,7 +46,8 @@ class Supervisor:
         processes: name of each Lava process -> its process id.
 
     Raises:
-        BackendError: Lava cannot be imported, or the network cannot be built in time.
+        MissingPackageError: Lava cannot be imported.
+        BackendError: the network cannot be built in time.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class Supervisor:
             raise
         if message["kind"] == "unavailable":
             self.kill()
-            raise BackendError(message["reason"])
+            raise MissingPackageError(message["reason"])
         if message["kind"] != kind:
             self._fail(str(message["reason"]))
         return message

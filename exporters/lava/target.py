@@ -48,7 +48,8 @@ class LavaTarget:
             public figure; the twins for the CPU in lava-dl's tutorials take none.
 
     Raises:
-        BackendError: Lava or lava-loihi is not installed, or the network cannot be built in time.
+        MissingPackageError: Lava is not installed.
+        BackendError: lava-loihi is not installed, or the network cannot be built in time.
         ConfigError: an argument is out of range.
         ProgramError: the Program breaks a rule, or one of Loihi 2 if its model is the chip's.
     """

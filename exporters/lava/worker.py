@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 from spikegen.exporters.lava.form import Form
 from spikegen.exporters.lava.wire import SHARED_MEMORY, Message, encode, ending, receive
 from spikegen.program import load
+from spikegen.requirements import how_to_get_lava
 
 if TYPE_CHECKING:
     from spikegen.exporters.lava.engine import Engine
 
-NEEDS = "the Lava backend needs lava-nc 0.10.0 on Python 3.10: pip install 'spikegen[lava]'"
+NEEDS = f"the Lava backend needs lava-nc 0.10.0: {how_to_get_lava('lava')}"
 _GATHER = 0.3  # seconds after the first death in which the true culprit has surely ended too
 
 

@@ -46,7 +46,7 @@ def read_pipeline(source: str, say: Callable[[str], None] | None = None) -> Pipe
         from spikegen.lowering import export_checkpoint
     except ImportError as error:
         raise LoweringError(
-            f"{source}: exporting needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'"
+            f"{source}: exporting needs PyTorch ({error}); pip install 'spikegen[torch]'"
         ) from error
     pipeline: Pipeline = export_checkpoint(source)
     return pipeline

@@ -20,7 +20,7 @@ def data(name: str, download: bool, check: bool) -> None:
     try:
         from spikegen.training import load_images
     except ImportError as error:
-        raise LoweringError(f"data sets need PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+        raise LoweringError(f"data sets need PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     images = load_images(name, download=download)
     count, channels, height, width = images.shape

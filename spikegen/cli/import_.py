@@ -56,7 +56,7 @@ def import_(
         from spikegen import importing
         from spikegen.models.checkpoint import WEIGHTS_FILE, save_checkpoint
     except ImportError as error:
-        raise LoweringError(f"importing needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+        raise LoweringError(f"importing needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     if (output / WEIGHTS_FILE).resolve() in {path.resolve() for path in (checkpoint, denoiser) if path is not None}:
         raise click.UsageError(f"{output}: {WEIGHTS_FILE} in it would replace what is imported; choose another folder")

@@ -75,7 +75,7 @@ def train(
         from spikegen.models import load_checkpoint
         from spikegen.training import RECIPES, Trainer, fine_tuning, on_dataset
     except ImportError as error:
-        raise LoweringError(f"training needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+        raise LoweringError(f"training needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     if threads is not None:
         torch.set_num_threads(threads)

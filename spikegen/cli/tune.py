@@ -81,7 +81,7 @@ def tune(
         from spikegen.program import ImageDiffusion, save
         from spikegen.training import Tuner, Tuning
     except ImportError as error:
-        raise LoweringError(f"tuning needs PyTorch and lava-dl ({error}); pip install 'spikegen[torch]'") from error
+        raise LoweringError(f"tuning needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -8,7 +8,7 @@ A :class:`Report` is of one network, a :class:`PipelineReport` of all networks t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -46,8 +46,8 @@ class Report:
     samples: int
     steps: tuple[int, ...]
     per_step: tuple[Operations, ...]
-    models: Mapping[str, EnergyModel] = MODELS
-    time_models: Mapping[str, TimeModel] = TIME_MODELS
+    models: Mapping[str, EnergyModel] = field(default_factory=lambda: MODELS)
+    time_models: Mapping[str, TimeModel] = field(default_factory=lambda: TIME_MODELS)
 
     @property
     def total(self) -> Operations:
@@ -142,8 +142,8 @@ class PipelineReport:
 
     pipeline: Pipeline
     networks: Mapping[str, Report]
-    models: Mapping[str, EnergyModel] = MODELS
-    time_models: Mapping[str, TimeModel] = TIME_MODELS
+    models: Mapping[str, EnergyModel] = field(default_factory=lambda: MODELS)
+    time_models: Mapping[str, TimeModel] = field(default_factory=lambda: TIME_MODELS)
     measured: Measured | None = None
 
     @property

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    from lava.lib.dl.slayer.neuron import cuba
-
-__all__ = ["SpikingNeuron", "cuba"]
+from spikegen.errors import MissingPackageError
+from spikegen.requirements import how_to_get_lava
 
 # lava-dl `slayer/neuron/cuba.py` multiplies tau_grad by TAU_RHO_MULT = 100 and scale_grad by SCALE_RHO_MULT = 0.1.
 # These two values make the surrogate gradient exp(-2 |v - threshold|), peak 1: as steep as the ArcTan surrogate (alpha
 # = 2) that SDDPM trains with.
 TAU_GRAD = 0.005
 SCALE_GRAD = 10.0
+
+
+def import_cuba() -> Any:
+    """The module ``lava.lib.dl.slayer.neuron.cuba`` of lava-dl, imported where the first neuron is made.
+
+    Raises:
+        MissingPackageError: lava-dl is not installed.
+    """
+    try:
+        # lava-dl's SLAYER and torch print about CUDA when they are imported; a library must stay silent.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            from lava.lib.dl.slayer.neuron import cuba
+    except ImportError as error:
+        raise MissingPackageError(
+            f"SLAYER's neurons need lava-dl 0.6.0 ({error}); {how_to_get_lava('torch')}"
+        ) from error
+    return cuba
 
 
 class SpikingNeuron(nn.Module):
@@ -43,6 +58,9 @@ class SpikingNeuron(nn.Module):
 
     Shapes:
         input and output are ``(T * N, C, H, W)`` with the SNN step as the slowest axis; the output holds 0.0 and 1.0.
+
+    Raises:
+        MissingPackageError: lava-dl is not installed.
     """
 
     def __init__(
@@ -56,7 +74,7 @@ class SpikingNeuron(nn.Module):
         super().__init__()
         self.timesteps = timesteps
         self.gain = gain
-        self.neuron = cuba.Neuron(
+        self.neuron = import_cuba().Neuron(
             threshold=threshold,
             current_decay=current_decay,
             voltage_decay=voltage_decay,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikegen.models.neuron import cuba
+from spikegen.models.neuron import import_cuba
 from spikegen.program import Conv, Counts, Evaluation, Lif, Program, Projection, Readout, validate
 from spikegen.program.counting import tap_rows
 from spikegen.program.numerics import DECAY_UNITY, STATE_SHIFT
@@ -25,11 +25,15 @@ class SlayerTarget:
     At scale 1 SLAYER's state unit is Loihi's: it holds ``64 * v`` as an integer, with the same decays and truncation.
     It has neither the wrap of the current nor the saturation of the membrane, so it equals the other targets where
     :func:`~spikegen.program.overflow_risks` is empty. Nothing here is shared with the simulator's kernels.
+
+    Raises:
+        MissingPackageError: lava-dl is not installed.
     """
 
     def __init__(self, program: Program) -> None:
         validate(program)
         self.program = program
+        self._cuba = import_cuba()
 
     def __enter__(self) -> SlayerTarget:
         return self
@@ -70,7 +74,7 @@ class SlayerTarget:
     def _spikes(self, population: Lif, current: Tensor, step: int) -> Tensor:
         """Spikes [N * T, C, H, W] of SLAYER's neuron for the summed current of the same shape."""
         bias = torch.from_numpy(self.program.bias_mant(population, step) << population.bias_exp).double()
-        neuron = cuba.Neuron(
+        neuron = self._cuba.Neuron(
             threshold=population.vth,
             current_decay=(population.du + 1) / DECAY_UNITY,
             voltage_decay=population.dv / DECAY_UNITY,

@@ -16,7 +16,7 @@ from spikegen.errors import LoweringError
 from spikegen.lowering import lower
 from spikegen.lowering.calibrate import Calibration, noised
 from spikegen.models import SpikingUNet, UNetConfig
-from spikegen.models.neuron import cuba
+from spikegen.models.neuron import import_cuba
 from spikegen.program import Conv, ImageDiffusion, Lif, Pipeline, Program, digest, load, overflow_risks, save, validate
 from spikegen.program.numerics import IntArray
 from spikegen.simulator import Simulator
@@ -74,7 +74,7 @@ def slayer_spikes(program: Program, population: Lif, sent: Mapping[str, IntArray
     bias = program.bias_mant(population, step).astype(np.float64) * 2.0**population.bias_exp / 64
     current = (current + torch.from_numpy(bias)[:, None, None]).unflatten(0, (-1, program.timesteps))
     decays = (population.du + 1) / 4096, population.dv / 4096
-    layer = cuba.Neuron(float(population.vth), *decays, scale=1).double()
+    layer = import_cuba().Neuron(float(population.vth), *decays, scale=1).double()
     return np.asarray(layer(current.movedim(1, -1)).movedim(-1, 1).detach().numpy(), dtype=np.int64)
 
 
