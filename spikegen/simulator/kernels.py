@@ -106,15 +106,20 @@ class Int8Kernel:
         )
         self._conv = _ONEDNN.qconv2d_pointwise.default
         self._add = _ONEDNN.qconv2d_pointwise.binary
+        arguments = [argument.name for argument in self._add._schema.arguments]  # noqa: SLF001
+        self._sum_first = arguments.index("qaccum") < arguments.index("qw")  # torch 2.3; 2.13 has it behind the weights
 
     def __call__(self, messages: Tensor, into: Tensor | None = None) -> Tensor:
         """See :class:`Kernel`."""
-        weights = (self._weight, self._scale, self._zero, None, *self._geometry, 1.0, 0, torch.float32)
+        weights = (self._weight, self._scale, self._zero)
+        rest = (None, *self._geometry, 1.0, 0, torch.float32)
         result: Tensor
         if into is None:
-            result = self._conv(messages, 1.0, 0, *weights, "none", [], "")
+            result = self._conv(messages, 1.0, 0, *weights, *rest, "none", [], "")
+        elif self._sum_first:
+            result = self._add(messages, 1.0, 0, into, 1.0, 0, *weights, *rest, "sum", 1.0, None, [], None)
         else:
-            result = self._add(messages, 1.0, 0, into, 1.0, 0, *weights, "sum", 1.0, None, [], None)
+            result = self._add(messages, 1.0, 0, *weights, into, *rest, 1.0, 0, "sum", 1.0, None, [], None)
         return result
 
 
