@@ -39,7 +39,7 @@ def spikes(*shape: int) -> npt.NDArray[np.int64]:
 
 
 @pytest.fixture
-def streamed(working_folder: Path) -> Path:  # noqa: ARG001
+def streamed(working_folder: Path) -> Path:
     save(alone(network(streamed=True)), "net.h5")
     np.save("x.npy", spikes(7, T, 1, 5, 4))
     return Path("net.h5")
@@ -63,7 +63,7 @@ def test_run_writes_the_readout_the_spikes_and_the_counts(streamed: Path, batch:
     assert names() == ["c.json", "net.h5", "s.npy", "x.npy", "y.npy"]
 
 
-def test_a_frame_that_stays_the_same(working_folder: Path) -> None:  # noqa: ARG001
+def test_a_frame_that_stays_the_same(working_folder: Path) -> None:
     save(alone(network(streamed=False)), "net.h5")
     np.save("x.npy", spikes(3, 1, 5, 4).astype(np.float32))
     succeed("run", "net.h5", "-n", 2, *FILES)
