@@ -104,7 +104,7 @@ def export(
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
     With --to onnx the networks become ONNX models, exact integers as everywhere.
     """
-    from spikegen.program import load
+    from spikegen.program import load, overflow_risks
     from spikegen.program.storage import digest
     from spikegen.program.threshold import guided
     from spikegen.runtime.files import check_output
@@ -130,10 +130,11 @@ def export(
         made = load(checkpoint) if lowered else _export(checkpoint, seed, options, say)
         pipeline = guided(made, threshold_scale)
         files = write(pipeline)
-    for role, program in pipeline.networks.items():
-        for risk in program.report["overflow_risks"]:
+    risks = {role: overflow_risks(program) for role, program in pipeline.networks.items()}
+    for role, found in risks.items():
+        for risk in found:
             errors.print(f"Warning: overflow is possible: {role}: {risk}")
-    networks = {role: _summary(program) for role, program in pipeline.networks.items()}
+    networks = {role: _summary(program, bool(risks[role])) for role, program in pipeline.networks.items()}
     if as_json:
         summary = {
             "output": str(output),
@@ -187,7 +188,7 @@ def _save(pipeline: Pipeline, output: Path) -> list[Path]:
     return [output]
 
 
-def _summary(program: Program) -> dict[str, Any]:
+def _summary(program: Program, risky: bool) -> dict[str, Any]:
     from spikegen.program import Relay
     from spikegen.program.ir import neurons
 
@@ -199,5 +200,5 @@ def _summary(program: Program) -> dict[str, Any]:
         "weights": sum(p.weight.size for p in program.projections),
         "depth": program.depth,
         "timesteps": program.timesteps,
-        "overflow": "possible" if program.report["overflow_risks"] else "impossible",
+        "overflow": "possible" if risky else "impossible",
     }

@@ -116,9 +116,7 @@ SHAPES = ((1,), (1,), (3, 1, 1, 3), (3,), (2,), (3, 3, 3, 1), (3,))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_swish_where_its_exponential_is_subnormal_and_beyond(
-    compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_swish_where_its_exponential_is_subnormal_and_beyond(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not tail_module.COMPILED and compiled:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(tail_module, "COMPILED", compiled)
