@@ -95,40 +95,44 @@ class _Reader:
         self._graph(_member(file, "node", h5py.Group, "the file"), "", 0)
         return NirGraph(version, self.nodes, tuple(self.edges))
 
-    def _graph(self, group: h5py.Group, prefix: str, depth: int) -> None:
+    def _graph(self, group: h5py.Group, prefix: str, depth: int) -> list[str]:
+        """Reads a graph whose nodes get names that begin with ``prefix``; the names of its own nodes."""
         where = prefix.rstrip(".") or "the graph"
         if depth > DEPTH_MAX:
             raise ExchangeError(f"{where}: graphs are nested more than {DEPTH_MAX} deep")
-        if self._text(group, "type", where) != "NIRGraph":
-            raise ExchangeError(f"{where}: type is {self._text(group, 'type', where)!r}, expected NIRGraph")
+        kind = self._text(group, "type", where)
+        if kind != "NIRGraph":
+            raise ExchangeError(f"{where}: type is {kind!r}, expected NIRGraph")
         members = _member(group, "nodes", h5py.Group, where)
         if len(self.nodes) + len(members) > NODES_MAX:
             raise ExchangeError(f"{where}: {len(self.nodes) + len(members)} nodes, limit is {NODES_MAX}")
+        own: list[str] = []
         ends: dict[str, tuple[str, str]] = {}  # nested graph -> its Input and its Output
         for key in members:
             name = prefix + _short(key, where)
             node = _member(members, key, h5py.Group, where)
             kind = self._text(node, "type", name)
             if kind == "NIRGraph":
-                self._graph(node, f"{name}.", depth + 1)
-                ends[name] = self._ends(name)
-            else:
-                self.nodes[name] = NirNode(name, kind, self._fields(node, name))
-        for source, target in self._edges(group, where):
-            source, target = prefix + source, prefix + target
-            source, target = ends.get(source, ("", source))[1], ends.get(target, (target, ""))[0]
-            missing = sorted({source, target} - self.nodes.keys())
+                ends[name] = self._ends(name, self._graph(node, f"{name}.", depth + 1))
+                continue
+            if name in self.nodes:
+                raise ExchangeError(f"{name}: two nodes have this name once nested graphs are inlined")
+            self.nodes[name] = NirNode(name, kind, self._fields(node, name))
+            own.append(name)
+        for pair in self._edges(group, where):
+            source, target = (prefix + key for key in pair)
+            edge = ends.get(source, ("", source))[1], ends.get(target, (target, ""))[0]
+            missing = sorted(set(edge) - self.nodes.keys())
             if missing:
                 raise ExchangeError(f"{where}: the edge {source} -> {target} names no node: {', '.join(missing)}")
-            self.edges.append((source, target))
+            self.edges.append(edge)
+        return own
 
-    def _ends(self, graph: str) -> tuple[str, str]:
+    def _ends(self, graph: str, own: list[str]) -> tuple[str, str]:
         """The one Input and the one Output of a nested graph, which from now on only pass values on."""
         found = []
         for kind in ("Input", "Output"):
-            names = [
-                node.name for node in self.nodes.values() if node.type == kind and node.name.startswith(f"{graph}.")
-            ]
+            names = [name for name in own if self.nodes[name].type == kind]
             if len(names) != 1:
                 raise ExchangeError(f"{graph}: a nested graph has {len(names)} nodes {kind}, it must have one")
             self.nodes[names[0]] = NirNode(names[0], "Pass", self.nodes[names[0]].fields)
@@ -138,9 +142,7 @@ class _Reader:
     def _fields(self, group: h5py.Group, name: str) -> dict[str, Value]:
         if len(group) > FIELDS_MAX:
             raise ExchangeError(f"{name}: {len(group)} parameters, limit is {FIELDS_MAX}")
-        return {
-            _short(key, name): self._value(group, key, name) for key in group if key not in {"type", "metadata"}
-        }
+        return {_short(key, name): self._value(group, key, name) for key in group if key not in {"type", "metadata"}}
 
     def _value(self, group: h5py.Group, key: str, name: str) -> Value:
         data = _dataset(group, key, name)

@@ -29,7 +29,7 @@ class Calibration:
     """Noised images and their diffusion steps.
 
     Attributes:
-        images: float64 [N, C, H, W].
+        images: float64 [N, C, H, W], or [N, T, C, H, W] for a streamed input.
         steps: int64 [N], the diffusion step of each image.
     """
 

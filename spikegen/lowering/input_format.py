@@ -19,12 +19,14 @@ class InputFormat:
         largest: the largest real value they hold.
         low, high: range of the messages of each channel; empty: all that ``bits`` can hold. The narrower it is, the
             finer the weights behind the port may be without any risk of overflow.
+        streamed: whether every timestep has a frame of its own.
     """
 
     bits: int = 7
     largest: float = 4.0
     low: tuple[int, ...] = ()
     high: tuple[int, ...] = ()
+    streamed: bool = False
 
     @classmethod
     def integers(cls, low: Sequence[int], high: Sequence[int]) -> InputFormat:
@@ -48,4 +50,4 @@ class InputFormat:
                 raise LoweringError(
                     f"input: InputFormat.{title} has {len(bounds)} values, the input {shape[0]} channels; give one each"
                 )
-        return Input("input", shape, self.bits, self.scale, self.low, self.high)  # type: ignore[arg-type]
+        return Input("input", shape, self.bits, self.scale, self.low, self.high, self.streamed)  # type: ignore[arg-type]

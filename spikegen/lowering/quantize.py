@@ -51,7 +51,11 @@ def quantize(
         LoweringError: a population for which no scale fits.
     """
     port = input_format.port(network.input_shape)
-    messages: dict[str, Messages] = {"input": np.repeat(port.quantize(data.images)[:, None], network.timesteps, axis=1)}
+    frames = port.quantize(data.images)
+    if not port.streamed:
+        frames = np.repeat(frames[:, None], network.timesteps, axis=1)
+    messages: dict[str, Messages] = {"input": frames}
+    del frames
     last_reader = {p.source: p.target for p in network.projections}  # projections are in the order of their targets
     scales = {"input": port.scale}
     intervals = {"input": message_interval(port)}
