@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnxruntime
 
 from spikegen.exporters.onnx import OnnxTarget
 from spikegen.program import Evaluation, Program
@@ -30,3 +34,16 @@ def compared(
             found = target.evaluate(frames, step, record)
             assert_equal(found, simulator.evaluate(frames, step, record))
     return found
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def assert_same_bits(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> None:
+    assert found.dtype == expected.dtype == np.float64
+    np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64))

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime
 import pytest
 
 from spikegen.exporters.onnx import input_model, readout_model
 from spikegen.program import Input, Program, Readout, SwishTail
 from spikegen.runtime import host_readout
 from spikegen.runtime import tail as tail_module
+from tests.onnx.comparison import assert_same_bits, run
 from tests.program.examples import changed, every_primitive, pointwise
 
 FloatArray = npt.NDArray[np.float64]
-
-
-def run(model: onnx.ModelProto, feeds: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [port.name for port in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
-
-
-def assert_same_bits(found: FloatArray, expected: FloatArray) -> None:
-    assert found.dtype == expected.dtype == np.float64
-    np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64))
 
 
 @pytest.mark.parametrize("scale", [1 / 64, 0.3, 1.0, 7e-3])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from spikegen.diffusion import default_solver
-from spikegen.exporters.onnx import network_model
+from spikegen.exporters.onnx import network_model, readout_model
 from spikegen.lowering import export_checkpoint
 from spikegen.lowering.export import export_model
-from spikegen.models import Checkpoint, SpikingUNet, UNetConfig
+from spikegen.models import Checkpoint, ImageDenoiser, SpikingUNet, UNetConfig
+from spikegen.models.fsddim import FSDDIM, FSDDIMConfig
 from spikegen.models.gain import TemporalGain
 from spikegen.program import Lif, Pipeline, Program, Relay
 from spikegen.program.storage import digest
-from spikegen.runtime import Session, decode_tokens, encode_images, lookup_decoder, open_target
+from spikegen.runtime import Session, decode_tokens, encode_images, host_readout, lookup_decoder, open_target
+from spikegen.simulator import Simulator
 from tests.lava.networks import everything, frames, unet
-from tests.onnx.comparison import compared
+from tests.onnx.comparison import assert_same_bits, compared, run
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +34,35 @@ def digits_vq() -> Pipeline:
     return export_checkpoint("digits-vq")
 
 
-@pytest.fixture(scope="module")
-def tsm() -> Pipeline:
-    """SDM's gains and the tail of SDDPM, on an untrained U-Net whose BatchNorms have seen data."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    model = SpikingUNet(
-        UNetConfig(width=4, timesteps=4, diffusion_steps=20, tsm=True, tail="swish", neuron="hard-reset")
-    )
+def untrained(model: ImageDenoiser, name: str) -> Pipeline:
+    """The pipeline of a model whose BatchNorms have seen data."""
     with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, TemporalGain):
-                module.gains.copy_(torch.from_numpy(rng.uniform(0.8, 1.2, 4)))
         for _ in range(5):
             model(torch.randn(32, 1, 8, 8), torch.randint(20, (32,)))
-    return export_model(Checkpoint(model.eval(), "squaredcos_cap_v2", "digits", {}), "tsm")
+    return export_model(Checkpoint(model.eval(), "squaredcos_cap_v2", "digits", {}), name)
+
+
+@pytest.fixture(scope="module")
+def tsm() -> Pipeline:
+    """SDM's gains and the tail of SDDPM."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    config = UNetConfig(width=4, multipliers=(1, 2), timesteps=4, diffusion_steps=20, tsm=True, tail="swish")
+    model = SpikingUNet(dataclasses.replace(config, neuron="hard-reset"))
+    for module in model.modules():
+        if isinstance(module, TemporalGain):
+            module.gains.data = torch.from_numpy(rng.uniform(0.8, 1.2, 4)).float()
+    return untrained(model, "tsm")
+
+
+@pytest.fixture(scope="module")
+def fsddim() -> Pipeline:
+    torch.manual_seed(0)
+    model = FSDDIM(FSDDIMConfig(width=4, multipliers=(1, 2), timesteps=4, diffusion_steps=20))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.bias.data.fill_(0.8)  # enough for every population to fire
+    return untrained(model, "fsddim")
 
 
 def assert_lively(program: Program, steps: tuple[int, ...]) -> None:
@@ -68,6 +87,20 @@ def test_tsm(tsm: Pipeline) -> None:
     assert sum(bool(p.gains.size) for p in program.projections) > 5
     assert any(not program.into(p.name) for p in program.populations)  # a clock, for biases that change over time
     assert_lively(program, (0, 19))
+
+
+def test_fsddim(fsddim: Pipeline) -> None:
+    assert_lively(fsddim.network("denoiser"), (0, 19))
+
+
+def test_what_the_host_makes_of_the_currents_of_tsm(tsm: Pipeline) -> None:
+    """Behind the real tail, and its gains."""
+    program = tsm.network("denoiser")
+    (readout,) = program.readouts()
+    assert readout.tail is not None
+    currents = Simulator(program).evaluate(frames(program, 3), 7).readouts[readout.name]
+    found = run(readout_model(program), {f"readout/{readout.name}": currents})[f"value/{readout.name}"]
+    assert_same_bits(found, host_readout(readout, currents))
 
 
 @pytest.mark.parametrize("unroll", [True, False])
