@@ -18,7 +18,7 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv with everything installed
 
 $(STAMP): pyproject.toml constraints.txt
-	@if [ ! -x $(BIN)/python ]; then python="$$(.ci/python310)"; "$$python" -m venv $(VENV); fi
+	@if [ ! -x $(BIN)/python ]; then python="$$(.ci/python 3.10)"; "$$python" -m venv $(VENV); fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
