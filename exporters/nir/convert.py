@@ -24,7 +24,6 @@ from spikegen.lowering.graph import FloatArray, InputOp, Shape
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.lower_graph import lower_graph
 from spikegen.program import Lif, Pipeline, Program, Standalone
-from spikegen.program.storage import digest
 from spikegen.simulator import Simulator
 
 RANDOM_INPUTS = 16
@@ -132,7 +131,6 @@ def import_nir(
         "dt": repr(dt),
         "fires": "at the threshold" if at_threshold else "above the threshold",
         "spikegen": __version__,
-        "program": digest(program),
     }
     return Imported(Pipeline(name, Standalone(), {"network": program}, provenance), agreement, tuple(warnings))
 

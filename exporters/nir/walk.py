@@ -12,7 +12,7 @@ from spikegen.errors import ExchangeError, LoweringError
 from spikegen.exporters.nir.builder import Builder, Wire, integers, program_shape
 from spikegen.exporters.nir.primitives import PRIMITIVES, REFUSED
 from spikegen.exporters.nir.structure import NirGraph, NirNode
-from spikegen.lowering.graph import InputOp, LayerGraph, ReadoutOp
+from spikegen.lowering.graph import InputOp, LayerGraph, ReadoutOp, Shape
 
 INPUT = "input"  # the name of the input in every layer graph
 
@@ -55,7 +55,7 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
         node = nir.nodes[name]
         try:
             if node.type == "Input":
-                shape = integers(node, "shape", max(1, np.size(node.fields["shape"])))
+                shape = _declared(node)
                 wires[name] = Wire(builder.add(InputOp(INPUT, (), program_shape(shape))), shape)
             elif all(source in wires for source in into[name]) and node.type in {"Pass", *PRIMITIVES}:
                 if not into[name]:
@@ -70,11 +70,28 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
     return Walked(LayerGraph(timesteps, 1, tuple(builder.ops.values())), builder.decays, tuple(builder.warnings))
 
 
+def input_shape(nir: NirGraph) -> Shape:
+    """(C, H, W) of what ``nir`` reads.
+
+    Raises:
+        ExchangeError: it has not one input of such a shape.
+    """
+    inputs = [node for node in nir.nodes.values() if node.type == "Input" and "shape" in node.fields]
+    if len(inputs) != 1:
+        raise ExchangeError(f"the graph has {len(inputs)} nodes Input with a shape, it needs one")
+    return program_shape(_declared(inputs[0]))
+
+
+def _declared(node: NirNode) -> tuple[int, ...]:
+    """The shape that an end of the graph declares."""
+    return integers(node, "shape", max(1, np.size(node.fields["shape"])))
+
+
 def _lowered(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     if node.type == "Pass":
         return wire
     if node.type == "Output":
-        declared = integers(node, "shape", max(1, np.size(node.fields["shape"])))
+        declared = _declared(node)
         if declared != wire.shape:
             raise ExchangeError(f"{node.name} (Output): shape is {declared}, its input has shape {wire.shape}")
         readout = ReadoutOp(builder.name(node.name), (wire.op.name,), wire.op.shape, np.ones(builder.timesteps))
