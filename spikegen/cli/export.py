@@ -12,14 +12,14 @@ import rich_click as click
 from spikegen.cli._options import threshold_option
 from spikegen.cli._output import error_console, working
 from spikegen.cli._pipeline import is_checkpoint
-from spikegen.errors import LoweringError
+from spikegen.errors import ExchangeError, LoweringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spikegen.program import Pipeline, Program
 
-FORMATS = ("pipeline", "onnx")
+FORMATS = ("pipeline", "onnx", "nir")
 # The names of the table in spikegen.exporters.onnx, whose import `--help` need not wait for.
 ONNX_OUTPUTS = ("readouts", "events", "messages")
 # Of lowering: a pipeline file went through it.
@@ -34,7 +34,7 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     type=click.Path(path_type=Path),
     required=True,
     help="Pipeline file to write; with --to onnx NAME.onnx, which NAME.input.onnx and NAME.readout.onnx, the host's "
-    "part, are written beside (NAME.ROLE.onnx, ..., where there are several networks).",
+    "part, are written beside (NAME.ROLE.onnx, ..., where there are several networks); with --to nir NAME.nir.",
 )
 @click.option(
     "--to",
@@ -42,7 +42,7 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     type=click.Choice(FORMATS),
     default="pipeline",
     show_default=True,
-    help="A pipeline file, or ONNX models; for these CHECKPOINT may be a pipeline file too.",
+    help="A pipeline file, ONNX models or NIR graphs; for these CHECKPOINT may be a pipeline file too.",
 )
 @click.option(
     "--outputs",
@@ -51,6 +51,13 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     show_default=True,
     help="With --to onnx: what a network gives beside its readouts: for every population its spikes counted over the "
     "timesteps (events), or every message.",
+)
+@click.option(
+    "--dt",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=1e-4,
+    show_default=True,
+    help="With --to nir: seconds per timestep.",
 )
 @click.option(
     "--input-bits",
@@ -90,6 +97,7 @@ def export(
     output: Path,
     target_format: str,
     outputs: str,
+    dt: float,
     input_bits: int,
     input_range: float,
     payload_bits: int,
@@ -102,7 +110,8 @@ def export(
     """Lower CHECKPOINT, a folder that `spikegen train` wrote or a shipped model, to a pipeline file.
 
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
-    With --to onnx the networks become ONNX models, exact integers as everywhere.
+    With --to onnx the networks become ONNX models, exact integers as everywhere; with --to nir NIR graphs of real
+    numbers, and what is lost in them is told.
     """
     from spikegen.program import load, overflow_risks
     from spikegen.program.storage import digest
@@ -116,6 +125,8 @@ def export(
         from spikegen.exporters.onnx import write_models
 
         write = partial(write_models, output=output, outputs=outputs)
+    elif target_format == "nir":
+        write = partial(_write_nir, output=output, dt=dt)
     else:
         write = partial(_save, output=output)
     options = {
@@ -161,10 +172,12 @@ def _check_options(checkpoint: str, output: Path, target_format: str, lowered: b
     def given(name: str) -> bool:
         return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
-    if target_format == "pipeline" and given("outputs"):
-        raise click.UsageError("--outputs is an option of --to onnx")
-    if (target_format == "onnx") != (output.suffix == ".onnx"):
-        raise click.UsageError(f"-o is {output}: a name that ends in .onnx and --to onnx go together")
+    for name, owner in (("outputs", "onnx"), ("dt", "nir")):
+        if target_format != owner and given(name):
+            raise click.UsageError(f"--{name} is an option of --to {owner}")
+    for suffix in ("onnx", "nir"):
+        if (target_format == suffix) != (output.suffix == f".{suffix}"):
+            raise click.UsageError(f"-o is {output}: a name that ends in .{suffix} and --to {suffix} go together")
     idle = [f"--{name.replace('_', '-')}" for name in _LOWERING if given(name)] if lowered else []
     if idle:
         raise click.UsageError(f"{checkpoint} is a pipeline file, already lowered: {', '.join(idle)} would do nothing")
@@ -179,6 +192,17 @@ def _export(checkpoint: str, seed: int, options: dict[str, Any], say: Callable[[
         checkpoint, seed, lambda stage: say(f"exporting {checkpoint}: {stage}"), **options
     )
     return pipeline
+
+
+def _write_nir(pipeline: Pipeline, output: Path, dt: float) -> list[Path]:
+    try:
+        from spikegen.exporters.nir.write import write_nir
+    except ImportError as error:
+        raise ExchangeError(f"NIR files need the package nir ({error}); pip install 'spikegen[nir]'") from error
+    files, lost = write_nir(pipeline, output, dt)
+    for loss in lost:
+        error_console().print(f"Lost: {loss}", markup=False, highlight=False)
+    return files
 
 
 def _save(pipeline: Pipeline, output: Path) -> list[Path]:
