@@ -1,12 +1,12 @@
 """Programs as plain ONNX models, and ONNX Runtime as a target. Needs the extra ``onnx``; ONNX files are never read."""
 
-from spikegen.errors import BackendError
+from spikegen import errors as _errors
 
 try:
     import onnx as _onnx  # noqa: F401
     import onnxruntime as _onnxruntime  # noqa: F401
 except ImportError as error:
-    raise BackendError(
+    raise _errors.BackendError(
         f"ONNX needs the packages onnx and onnxruntime ({error}); pip install 'spikegen[onnx]'"
     ) from error
 

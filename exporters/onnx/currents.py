@@ -136,15 +136,14 @@ class Currents:
     def _delivered(self, projection: Projection, frames: str, shift: int) -> str:
         """``sum(w m) << shift`` of float32 frames (B, C, H, W): exact, for a power of two changes exponents only."""
         graph = self.graph
-        unit = graph.constant(1 << shift, np.float32)
+        if isinstance(projection, Conv) and projection.is_copy:
+            return graph.add("Mul", frames, graph.constant(int(projection.weight.flat[0]) << shift, np.float32))
+        weight = projection.weight.T if isinstance(projection, Dense) else projection.weight
+        factors = graph.cast(graph.constant(weight, np.int8), np.float32)
+        factors = graph.add("Mul", factors, graph.constant(1 << shift, np.float32))
         if isinstance(projection, Dense):
-            weight = graph.add("Mul", graph.cast(graph.constant(projection.weight.T, np.int8), np.float32), unit)
-            return graph.add("MatMul", graph.add("Flatten", frames, axis=1), weight)
-        if projection.is_copy:
-            scale = graph.constant(int(projection.weight.flat[0]) << shift, np.float32)
-            return graph.add("Mul", frames, scale)
-        weight = graph.add("Mul", graph.cast(graph.constant(projection.weight, np.int8), np.float32), unit)
-        found = _convolved(graph, projection, frames, weight)
+            return graph.add("MatMul", graph.add("Flatten", frames, axis=1), factors)
+        found = _convolved(graph, projection, frames, factors)
         if projection.shuffle > 1:
             found = graph.add("DepthToSpace", found, blocksize=projection.shuffle, mode="CRD")
         return found

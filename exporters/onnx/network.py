@@ -136,9 +136,8 @@ class _Network:
         graph, program = self.graph, self.program
         steps = program.conditioning.steps if population.name in program.conditioning.tables else 1
         rows = np.stack([program.bias_mant(population, step) for step in range(steps)])[..., None, None]
-        mantissas = graph.constant(rows[0], np.int16)
-        if steps > 1:
-            mantissas = graph.add("Gather", graph.constant(rows, np.int16), STEP, axis=0)
+        table = graph.constant(rows if steps > 1 else rows[0], np.int16)
+        mantissas = graph.add("Gather", table, STEP, axis=0) if steps > 1 else table
         return graph.add("Mul", graph.cast(mantissas, dtype), graph.constant(1 << population.bias_exp, dtype))
 
     def _zeros(self, shape: Shape, dtype: type) -> str:

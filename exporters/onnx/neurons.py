@@ -42,7 +42,7 @@ class Neurons:
             bias: bias.
 
         Returns:
-            the new u, v and the spikes (bool).
+            the new u, v before its reset, and the spikes (bool).
         """
         if self.keeps_current:
             a = graph.add("Add", self._decay(graph, u, self.population.du + 1), a)
@@ -53,8 +53,11 @@ class Neurons:
             low, high = (graph.constant(end, self.dtype) for end in (1 - STATE_LIMIT, STATE_LIMIT - 1))
             v = graph.add("Clip", v, low, high)
         threshold = graph.constant(self.population.vth << STATE_SHIFT, self.dtype)
-        spikes = graph.add("Greater", v, threshold)
-        return u, graph.add("Where", spikes, graph.constant(0, self.dtype), v), spikes
+        return u, v, graph.add("Greater", v, threshold)
+
+    def reset(self, graph: Graph, v: str, spikes: str) -> str:
+        """The membrane after the neurons that fired were reset."""
+        return graph.add("Where", spikes, graph.constant(0, self.dtype), v)
 
     def _decay(self, graph: Graph, state: str, amount: int) -> str:
         """``trunc(state (4096 - amount) / 4096)``; the Div of integers rounds toward zero (ONNX, Div 14)."""
@@ -84,8 +87,10 @@ class Neurons:
         else:
             inputs = list(graph.split("Split", current.value, into=[graph.name("a") for _ in range(timesteps)], axis=0))
         u = v = rest
-        fired = []
+        fired: list[str] = []
         for a in inputs:
+            if fired:
+                v = self.reset(graph, v, fired[-1])
             u, v, spikes = self.step(graph, u, v, a, bias)
             fired.append(spikes)
         return graph.add("Concat", *fired, axis=0)
@@ -97,6 +102,7 @@ class Neurons:
         state: tuple[int | str, ...] = ("N", *self.population.shape)
         u, v, spikes = self.step(body, *names, bias)
         kept, given = ([u], names[:1]) if self.keeps_current else ([], [])
+        v = self.reset(body, v, spikes)
         results = [body.add("Identity", value) for value in (*kept, v, spikes)]
         ports = [Port(name, self.dtype, state) for name in (*given, *names[1:])]
         outputs = [Port(name, self.dtype, state) for name in results[:-1]] + [Port(results[-1], np.bool_, state)]

@@ -25,14 +25,19 @@ def assert_equal(found: Evaluation, expected: Evaluation) -> None:
 
 
 def compared(
-    program: Program, frames: npt.NDArray[np.int32], step: int = 0, *, unroll: bool | None = None
+    program: Program,
+    frames: npt.NDArray[np.int32],
+    step: int = 0,
+    *,
+    unroll: bool | None = None,
+    record: tuple[bool, ...] = (False, True),
 ) -> Evaluation:
-    """What both give for ``frames``, with messages and without; the one with messages."""
+    """What both give for ``frames``, without messages and with them (``record``); the last of these."""
     simulator = Simulator(program, engine="numpy")
     with OnnxTarget(program, threads=1, unroll=unroll) as target:
-        for record in (False, True):
-            found = target.evaluate(frames, step, record)
-            assert_equal(found, simulator.evaluate(frames, step, record))
+        for recorded in record:
+            found = target.evaluate(frames, step, recorded)
+            assert_equal(found, simulator.evaluate(frames, step, recorded))
     return found
 
 
