@@ -162,7 +162,7 @@ class Trainer:
         with torch.no_grad():
             for average, parameter in zip(self.ema.parameters(), network.parameters(), strict=True):
                 average.lerp_(parameter, 1 - decay)
-        return float(loss)
+        return float(loss.detach())
 
     def _save(self) -> None:
         state = {

@@ -178,7 +178,7 @@ class Tuner:
             systematic = systematic_error(predicted, taught, noisy, self.task.alphas_cumprod[t])
             distance = functional.mse_loss(predicted, taught) + tuning.bias_weight * systematic
             loss = loss + tuning.teacher_weight * distance
-        found = float(loss)
+        found = float(loss.detach())
         if not math.isfinite(found):
             raise SpikegenError(f"iteration {self.iteration + 1}: the loss is {found}; lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
