@@ -98,13 +98,13 @@ class Neurons:
     def scanned(self, graph: Graph, current: Signal, bias: str, rest: str, timesteps: int) -> str:
         """The same as one node, whatever T."""
         body = Graph(graph)
-        names = [graph.name(hint) for hint in ("u", "v", "a")]
+        before_u, before_v, a = (graph.name(hint) for hint in ("u", "v", "a"))
         state: tuple[int | str, ...] = ("N", *self.population.shape)
-        u, v, spikes = self.step(body, *names, bias)
-        kept, given = ([u], names[:1]) if self.keeps_current else ([], [])
+        u, v, spikes = self.step(body, before_u, before_v, a, bias)
+        kept, given = ([u], [before_u]) if self.keeps_current else ([], [])
         v = self.reset(body, v, spikes)
         results = [body.add("Identity", value) for value in (*kept, v, spikes)]
-        ports = [Port(name, self.dtype, state) for name in (*given, *names[1:])]
+        ports = [Port(name, self.dtype, state) for name in (*given, before_v, a)]
         outputs = [Port(name, self.dtype, state) for name in results[:-1]] + [Port(results[-1], np.bool_, state)]
         value = current.value
         if current.steady and timesteps > 1:
