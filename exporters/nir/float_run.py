@@ -44,7 +44,8 @@ def run_float(walked: Walked, frames: FloatArray, keep: Keep) -> Mapping[str, Fl
         if isinstance(op, ReadoutOp):
             outputs[op.name] = inputs[0].numpy()
         elif isinstance(op, NeuronOp):
-            values[op.name] = _fired(inputs[0], op.threshold, *walked.decays[op.name])
+            bias = 0.0 if op.bias is None else torch.from_numpy(op.bias)[:, None, None]
+            values[op.name] = _fired(inputs[0], op.threshold, bias, *walked.decays[op.name])
             keep(op.name, values[op.name])
         else:
             values[op.name] = _linear(op, inputs)
@@ -65,13 +66,13 @@ def _linear(op: Op, inputs: list[Tensor]) -> Tensor:
     raise LoweringError(f"{op.name}: {type(op).__name__} is no operation of NIR")
 
 
-def _fired(current: Tensor, threshold: float, fade: float, leak: float) -> Tensor:
-    """Spikes of neurons for ``current`` [N, T, ...], which lose ``fade`` of u and ``leak`` of v per timestep."""
+def _fired(current: Tensor, threshold: float, bias: Tensor | float, fade: float, leak: float) -> Tensor:
+    """Spikes of neurons for ``current`` [N, T, ...] that lose ``fade`` of u, ``leak`` of v and add ``bias``."""
     u = v = torch.zeros_like(current[:, 0])
     spikes = torch.empty_like(current, memory_format=torch.contiguous_format)
     for t in range(current.shape[1]):
         u = u * (1.0 - fade) + current[:, t]
-        v = v * (1.0 - leak) + u
+        v = v * (1.0 - leak) + u + bias
         fired = v > threshold
         spikes[:, t] = fired
         v = v.masked_fill(fired, 0.0)

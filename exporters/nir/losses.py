@@ -30,11 +30,8 @@ def _population(program: Program, name: str) -> list[str]:
         problems.append(f"{name}: its bias depends on the diffusion step (conditioning)")
     if not program.into(name):
         problems.append(f"{name}: it hears nothing and fires by its bias alone; a NIR node has an input")
-    if node.du != DECAY_MAX:
-        if program.bias_mant(node, 0).any():
-            problems.append(f"{name}: its current decays and its bias goes past it, straight to the membrane")
-        if node.dv == 0:
-            problems.append(f"{name}: its current decays and its membrane does not; CubaLIF leaks")
+    if node.du != DECAY_MAX and node.dv == 0:
+        problems.append(f"{name}: its current decays and its membrane does not; CubaLIF leaks")
     return problems
 
 
@@ -77,6 +74,16 @@ def losses(program: Program) -> list[str]:
             lost.append(f"{readout.name}: the layers of the host behind it are left out")
         even = np.ptp(readout.weights) == 0
         lost.append(f"{readout.name}: the host's {'sum' if even else 'weighted sum'} over time is left out")
+    pushed = [
+        p.name
+        for p in program.populations
+        if isinstance(p, Lif) and p.du != DECAY_MAX and program.bias_mant(p, 0).any()
+    ]
+    if pushed:
+        lost.append(
+            f"{', '.join(pushed)}: a bias past the decay of the current becomes a v_leak; the membrane starts at 0, "
+            "which a framework that starts at v_leak (Norse) does not know"
+        )
     uneven = [
         p.name
         for p in program.projections

@@ -17,8 +17,9 @@ Forward Euler, and not the exact exponential, because it is how networks get the
 (``export_nir.py``: tau = dt / (1 - beta)) and SpikingJelly (``nir_exchange/to_nir.py``: tau = tau dt) write the time
 constant with which Euler gives back their own decay, and Norse steps with Euler itself.
 
-With v_leak = 0 and v_reset = 0 the recurrences are linear between resets, and a factor of the input is a factor of the
-threshold: what a population has is the decays, and input times gain / threshold against the threshold 1.
+With v_reset = 0 the recurrences are linear between resets, and a factor of the input is a factor of the threshold: what
+a population has is the decays, and input times gain / threshold against the threshold 1. A v_leak is a constant
+``dt/tau v_leak`` per timestep; the membrane starts at 0 all the same.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from spikegen.exporters.nir.structure import NirNode
 from spikegen.lowering.graph import FloatArray, NeuronOp
 from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY
 
-ZEROS = ("v_leak", "v_reset")
 FLOAT32_ERROR = 1e-6  # of a product of a few float32 numbers
 
 
@@ -51,14 +51,14 @@ def integrate_and_fire(builder: Builder, node: NirNode, wire: Wire) -> Wire:
 
 def leaky(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     """``LIF``."""
-    values = _parameters(node, wire, ("tau", "r", "v_threshold"))
+    values = _parameters(node, wire, ("tau", "r", "v_leak", "v_threshold"))
     leak = _decay(builder, node, "tau", values)
     return _population(builder, node, wire, values, leak * values["r"], 1.0, leak)
 
 
 def current_based(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     """``CubaLIF``."""
-    keys = ("tau_syn", "tau_mem", "r", "w_in", "v_threshold")
+    keys = ("tau_syn", "tau_mem", "r", "w_in", "v_leak", "v_threshold")
     values = _parameters(node, wire, keys)
     fade, leak = (_decay(builder, node, key, values) for key in ("tau_syn", "tau_mem"))
     return _population(builder, node, wire, values, fade * values["w_in"] * leak * values["r"], fade, leak)
@@ -69,17 +69,16 @@ def _parameters(node: NirNode, wire: Wire, keys: tuple[str, ...]) -> Mapping[str
     problems = []
     defaults = {"w_in": np.ones(())}
     values = {key: array(node, key) if key in node.fields else defaults[key] for key in keys}
+    reset = array(node, "v_reset") if "v_reset" in node.fields else np.zeros(())
     for key, value in values.items():
         if value.size != 1 and value.shape != wire.shape:
             problems.append(f"{key} has shape {value.shape}, its input {wire.shape}")
-        elif key != "w_in" and not (value > 0).all():
+        elif key not in {"w_in", "v_leak", "v_threshold"} and not (value > 0).all():
             problems.append(f"{key} is {value.min():g}, it must be > 0")
-    problems += [
-        f"{key} is {array(node, key).flat[np.abs(array(node, key)).argmax()]:g}; a Program's neurons rest at 0 and are "
-        "reset to 0"
-        for key in ZEROS
-        if key in node.fields and array(node, key).any()
-    ]
+        elif key == "v_threshold" and not (value >= 0).all():
+            problems.append(f"{key} is {value.min():g}, it must be at least 0")
+    if reset.any():
+        problems.append(f"v_reset is {reset.flat[np.abs(reset).argmax()]:g}; a Program's neurons are reset to 0")
     if problems:
         raise ExchangeError(f"{node.name} ({node.type}): " + "; ".join(problems))
     return values
@@ -129,10 +128,19 @@ def _population(
     above = values["v_threshold"]
     if builder.at_threshold:  # Loihi fires above: the largest number below the threshold is what its must be
         above = np.nextafter(above, 0.0)
-    if (gain > 0).all() and np.ptp(above / gain) == 0:
-        threshold = float((above / gain).flat[0])
+    offset = leak * values.get("v_leak", np.zeros(()))
+    if offset.any():
+        builder.warnings.append(
+            f"{node.name}: its v_leak is not 0; the membrane starts at 0 and goes there, where Norse starts at v_leak"
+        )
+    if (gain > 0).all() and np.ptp(gain) == np.ptp(above) == 0:
+        threshold, offset = float((above / gain).flat[0]), offset / gain
     else:
+        if not (above > 0).all():
+            raise ExchangeError(f"{node.name} ({node.type}): a threshold of 0 beside others or a negative w_in")
         wire, threshold = scaled(builder, node, wire, gain / above, f"{name}.gain"), 1.0
+        offset = offset / above
+    wire, bias = _per_channel(builder, node, wire, offset)
     neuron = NeuronOp(
         name,
         (wire.op.name,),
@@ -140,8 +148,20 @@ def _population(
         threshold,
         max(0, round(fade * DECAY_UNITY) - 1),
         round(leak * DECAY_UNITY),
+        bias if bias.any() else None,
     )
     return builder.fire(wire, neuron, (fade, leak))
+
+
+def _per_channel(builder: Builder, node: NirNode, wire: Wire, offset: FloatArray) -> tuple[Wire, FloatArray]:
+    """A constant of the membrane, float64 [C], and the value of these channels."""
+    each = np.broadcast_to(offset if offset.size > 1 else offset.reshape(()), wire.shape)
+    if len(wire.shape) == 1 and np.ptp(each) > 0:
+        wire = builder.column(wire, node.name)
+    channels = each.reshape(wire.op.shape)
+    if (channels != channels[:, :1, :1]).any():
+        raise ExchangeError(f"{node.name} ({node.type}): v_leak differs between the pixels of a channel")
+    return wire, channels[:, 0, 0].copy()
 
 
 def _snapped(value: float) -> float:

@@ -137,11 +137,15 @@ class _Writer:
     def _bias(self, population: Population) -> FloatArray:
         """Real bias per channel and timestep, float64 [C], in currents."""
         if isinstance(population, Lif):
-            mantissa = self.program.bias_mant(population, 0).astype(np.float64)
-            return mantissa * 2.0 ** (population.bias_exp - STATE_SHIFT) * population.scale
+            return np.zeros(population.shape[0]) if population.du != DECAY_MAX else self._membrane_bias(population)
         if isinstance(population, Readout):
             return np.array(population.bias[0])
         return np.zeros(population.shape[0])
+
+    def _membrane_bias(self, population: Lif) -> FloatArray:
+        """What is added to the membrane at every timestep, float64 [C], in currents."""
+        mantissa = self.program.bias_mant(population, 0).astype(np.float64)
+        return mantissa * 2.0 ** (population.bias_exp - STATE_SHIFT) * population.scale
 
     def _projection(self, projection: Projection, bias: FloatArray) -> None:
         source, target = self.program.nodes[projection.source], self.program.nodes[projection.target]
@@ -204,8 +208,11 @@ class _Writer:
         if population.du == DECAY_MAX:
             return nir.LIF(full(tau), full(tau / self.dt), zero, threshold, zero)
         tau_syn = self.dt * DECAY_UNITY / (population.du + 1)
+        # forward Euler adds dt / tau_mem of v_leak to the membrane, past the decay of the current
+        rest = self._membrane_bias(population)[:, None, None] * tau / self.dt
+        leak = np.broadcast_to(rest, population.shape).reshape(shape).copy()
         return nir.CubaLIF(
-            full(tau_syn), full(tau), full(tau / self.dt), zero, threshold, zero, w_in=full(tau_syn / self.dt)
+            full(tau_syn), full(tau), full(tau / self.dt), leak, threshold, zero, w_in=full(tau_syn / self.dt)
         )
 
 

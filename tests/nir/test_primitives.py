@@ -1,0 +1,117 @@
+"""Every row of the table of primitives: its numbers, and its way into a Program and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nir
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from spikegen.exporters.nir.builder import program_shape
+from spikegen.exporters.nir.convert import InputRange, import_nir
+from spikegen.exporters.nir.float_run import run_float
+from spikegen.exporters.nir.primitives import PRIMITIVES
+from spikegen.exporters.nir.structure import read_structure
+from spikegen.exporters.nir.walk import walk
+from spikegen.exporters.nir.write import write_nir
+from spikegen.lowering.kernels import dense_weight
+from spikegen.program import Conv, Lif, Pipeline, Program
+from spikegen.simulator import Simulator
+from tests.nir.graphs import DT, EXAMPLES, T, frames, residual, written
+from tests.nir.reference import evaluate
+
+Array = npt.NDArray[np.float64]
+GRAPHS = {**EXAMPLES, "residual": residual}
+RANGE = InputRange(bits=4, largest=15 / 8, streamed=True)  # holds the inputs of the examples as they are
+
+
+def test_every_primitive_has_an_example() -> None:
+    assert set(EXAMPLES) == set(PRIMITIVES)
+    for name, example in EXAMPLES.items():
+        assert name in {type(node).__name__ for node in example().nodes.values()}
+
+
+def in_program_shape(values: Array) -> Array:
+    """[N, T, ...] with the axes of a Program."""
+    return values.reshape(*values.shape[:2], *program_shape(values.shape[2:]))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_float_network_is_the_graphs_equations(name: str, tmp_path: Path) -> None:
+    path = written(GRAPHS[name](), tmp_path / "a.nir")
+    graph = nir.read(path, type_check=False)
+    given = frames(graph)
+    wanted = [evaluate(graph, image, DT) for image in given]
+    spikes: dict[str, Array] = {}
+    found = run_float(
+        walk(read_structure(path), T, DT), in_program_shape(given), lambda key, s: spikes.update({key: s.numpy()})
+    )
+    assert set(spikes) == {key for key, node in graph.nodes.items() if hasattr(node, "v_threshold")}
+    for key, values in {**spikes, **found}.items():
+        np.testing.assert_array_equal(values.reshape(len(given), T, -1), [w[key].reshape(T, -1) for w in wanted])
+        assert values.any()
+        assert np.ptp(values) > 0
+
+
+def imported(path: Path, inputs: Array) -> Pipeline:
+    return import_nir(path, T, DT, in_program_shape(inputs), RANGE).pipeline
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_round_trip_gives_the_same_program(name: str, tmp_path: Path) -> None:
+    first = written(GRAPHS[name](), tmp_path / "first.nir")
+    inputs = frames(nir.read(first, type_check=False))
+    before = imported(first, inputs)
+    (second,), lost = write_nir(before, tmp_path / "second.nir", DT)
+    uneven = name in {"Conv1d", "Conv2d"}  # their kernels are not square, and nir minds
+    graph = nir.read(second, type_check=not uneven)
+    assert any("not square" in loss for loss in lost) == uneven
+    after = imported(second, inputs)
+    program = before.network("network")
+    if name == "CubaLIF":  # its rounded state has no native grid: the search for the LSB may end one step beside
+        near_numbers(program, after.network("network"))
+        return
+    same_numbers(program, after.network("network"))
+    messages = program.input.quantize(in_program_shape(inputs))
+    one, two = (Simulator(p.network("network")).evaluate(messages, 0, record=True) for p in (before, after))
+    for left, right in zip(one.readouts.values(), two.readouts.values(), strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert left.any()
+    # and the graph is what the Program computes: its float values are the Program's, up to its rounded states
+    exact = name not in {"LIF", "CubaLIF"}
+    for image, sent in zip(inputs, one.readouts[next(program.readouts()).name], strict=True):
+        shape = next(n.input_type["input"] for n in graph.nodes.values() if isinstance(n, nir.Input))
+        values = evaluate(graph, image.reshape(T, *map(int, shape)), DT)
+        readout = next(program.readouts())
+        real = sent * readout.scale + readout.bias[:, :, None, None]
+        output = next(key for key, node in graph.nodes.items() if isinstance(node, nir.Output))
+        if exact:
+            np.testing.assert_allclose(values[output].reshape(real.shape), real, rtol=0, atol=1e-12)
+        else:
+            assert np.mean(values[output].reshape(real.shape) == real) > 0.9
+
+
+def near_numbers(one: Program, two: Program) -> None:
+    """Equal real weights, thresholds and decays, up to their grids."""
+    for left, right in zip(one.projections, two.projections, strict=True):
+        steps = [p.weight * 2.0**p.exponent * q.nodes[p.target].scale for p, q in ((left, one), (right, two))]
+        step = 2.0**left.exponent * one.nodes[left.target].scale
+        np.testing.assert_allclose(*steps, rtol=0, atol=step)
+    for before, after in zip(one.populations, two.populations, strict=True):
+        if isinstance(before, Lif) and isinstance(after, Lif):
+            assert (before.du, before.dv) == (after.du, after.dv)
+            assert abs(before.vth * before.scale - after.vth * after.scale) <= before.scale
+
+
+def same_numbers(one: Program, two: Program) -> None:
+    """Equal but for names."""
+    for left, right in zip((*one.populations, *one.projections), (*two.populations, *two.projections), strict=True):
+        assert type(left) is type(right)
+        for key, value in vars(left).items():
+            if key == "weight" and isinstance(left, Conv) and isinstance(right, Conv):
+                weights = (dense_weight(conv.weight.astype(float), conv.groups) for conv in (left, right))
+                np.testing.assert_array_equal(*weights, err_msg=left.name)
+            elif key not in {"name", "source", "target", "origin", "scale", "groups"}:
+                np.testing.assert_array_equal(value, getattr(right, key), err_msg=f"{left.name}: {key}")
