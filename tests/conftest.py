@@ -82,4 +82,4 @@ def _skipping() -> Generator[None, None, None]:
     except MissingPackageError as error:
         if "lava" not in OPTIONAL:
             raise
-        pytest.skip(str(error).split(";")[0])
+        pytest.skip(str(error).split(" it exists for")[0])

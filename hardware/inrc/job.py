@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 
 import spikegen
 from spikegen.diffusion.dpm_solver import DPM_SOLVER
-from spikegen.errors import ConfigError, JobError, OutputError
+from spikegen.errors import ConfigError, JobError, MissingPackageError, OutputError
 from spikegen.hardware.inrc.manifest import FILE_BYTES_MAX, Manifest, Place, Sampling, decode_manifest
 from spikegen.hardware.inrc.scripts import scripts
 from spikegen.program import Pipeline, digest, load, save
+from spikegen.requirements import LAVA_PYTHON, how_to_get_lava
 
 MANIFEST, PIPELINE = "manifest.json", "pipeline.h5"
 RESULTS, STATES, LOGS = "results", "states", "logs"
@@ -151,7 +153,15 @@ def needed_versions(backend: str, solver: str | None) -> dict[str, str]:
     """Package -> version that makes the same images elsewhere: those of this machine, and Lava's where it runs.
 
     numpy is among them because its normal numbers may change with a release (NEP 19).
+
+    Raises:
+        MissingPackageError: the backend runs on Lava, which this Python cannot have.
     """
+    on_lava = backend not in ("simulator", "onnx")
+    if on_lava and sys.version_info[:2] != LAVA_PYTHON:
+        raise MissingPackageError(
+            f"a job for {backend} holds the versions of a machine with Lava; {how_to_get_lava('lava')}"
+        )
     versions = {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "spikegen": spikegen.__version__,
@@ -159,6 +169,6 @@ def needed_versions(backend: str, solver: str | None) -> dict[str, str]:
     }
     if solver == DPM_SOLVER:
         versions["diffusers"] = metadata.version("diffusers")
-    if backend != "simulator":
+    if on_lava:
         versions["lava-nc"] = _LAVA
     return versions

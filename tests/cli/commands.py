@@ -7,6 +7,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from spikegen.cli import main
+from spikegen.errors import MissingPackageError
 
 
 def run(*arguments: Any) -> Result:
@@ -14,8 +15,14 @@ def run(*arguments: Any) -> Result:
 
 
 def succeed(*arguments: Any) -> Result:
-    """As :func:`run`; the command must succeed."""
+    """As :func:`run`; the command must succeed.
+
+    Raises:
+        MissingPackageError: the command failed with that error, which conftest.py knows.
+    """
     result = run(*arguments)
+    if result.exit_code and "it exists for Python 3.10 only" in result.stderr:
+        raise MissingPackageError(result.stderr)
     assert result.exit_code == 0, result.output
     return result
 

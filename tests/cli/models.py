@@ -20,7 +20,7 @@ from spikegen.training.datasets import load_images
 def small_checkpoint(folder: Path) -> Path:
     """Write an untrained U-Net of width 4 and T = 2 whose BatchNorms have seen data, and return its folder."""
     torch.manual_seed(0)
-    model = SpikingUNet(UNetConfig(width=4, timesteps=2, diffusion_steps=20))
+    model = SpikingUNet(UNetConfig(width=4, timesteps=2, diffusion_steps=20, neuron="hard-reset"))
     with torch.no_grad():
         for _ in range(5):
             model(torch.randn(32, 1, 8, 8), torch.randint(20, (32,)))
@@ -35,7 +35,14 @@ def small_tokens_checkpoint(folder: Path) -> Path:
     """
     torch.manual_seed(0)
     config = SpikingDiffusionConfig(
-        image_size=8, widths=(4, 6), strides=(2, 1), latent=3, codes=5, denoiser_widths=(4, 6, 4), timesteps=4
+        image_size=8,
+        widths=(4, 6),
+        strides=(2, 1),
+        latent=3,
+        codes=5,
+        denoiser_widths=(4, 6, 4),
+        timesteps=4,
+        neuron="hard-reset",
     )
     model = SpikingDiffusion(config)
     pixels = torch.from_numpy(load_images("digits")[:64]) / 2
