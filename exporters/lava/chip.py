@@ -61,8 +61,7 @@ class _Builder:
         for node in self.program.nodes.values():
             self._add_node(node)
         for projection in self.program.projections:
-            if projection.weight.any():
-                self._add_projection(for_chip(projection))
+            self._add_projection(for_chip(projection))
         if self.network.observed:
             self._add_taps()
         return self.network.parts
@@ -169,7 +168,7 @@ class _Builder:
 
     def _sparse(self, weights: Any, delay: int, bits: int, name: str, sign: Any, exponent: int = 0) -> Any:
         common = {"weights": weights, "num_message_bits": bits, "name": name, "sign_mode": sign, "weight_exp": exponent}
-        if not delay:
+        if not delay or not weights.nnz:
             return self._add(Sparse(**common))
         delays = csr_matrix((np.full(weights.nnz, delay), weights.indices, weights.indptr), shape=weights.shape)
         return self._add(DelaySparse(delays=delays, max_delay=delay, **common))

@@ -38,7 +38,7 @@ class ChipEngine(Engine):
         form: of the model "chip".
 
     Raises:
-        BackendError: Lava chose a CPU model for a process of the chip.
+        BackendError: Lava chose a CPU model for a process of the chip, or the network has unconnected parts.
     """
 
     def __init__(self, program: Program, images: int, form: Form) -> None:
@@ -51,6 +51,9 @@ class ChipEngine(Engine):
             observed=form.observed,
         )
         self.network.create_runtime(run_config(hardware=form.hardware))
+        if not self.network.runtime.service_to_runtime:
+            # Lava (compiler_graphs.py, collapse_subgraph_to_node) forgets parts that are not connected, and then waits.
+            raise BackendError("Lava cannot build a network in unconnected parts; observed=True connects them")
         if form.hardware:
             _require_neuro_cores(self.network.parts)
         # The first run starts the runtime; Vars take values from its end on.

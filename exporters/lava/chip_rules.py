@@ -94,7 +94,7 @@ def relay_delays(program: Program, synapses: str) -> dict[str, tuple[int, ...]]:
     """
     wanted: dict[str, set[int]] = {}
     for projection in program.projections:
-        if projection.delay and is_conv(projection, synapses) and projection.weight.any():
+        if projection.delay and is_conv(projection, synapses):
             wanted.setdefault(projection.source, set()).add(projection.delay)
     return {name: tuple(sorted(delays)) for name, delays in wanted.items()}
 

@@ -25,6 +25,7 @@ from spikegen.exporters.lava.processes.process import Collect, Feed, Network, Ta
 from spikegen.exporters.lava.schedule import Schedule
 from spikegen.hardware.loihi2 import BOARDS
 from spikegen.hardware.loihi2.network import Role, network_of, with_delays
+from spikegen.lowering.retime import retime
 from spikegen.program import Conv, Dense, Input, Lif, Program, Relay
 from spikegen.simulator import Simulator
 from tests.lava.networks import assert_equal, everything, frames, tiny, unet, without_gains
@@ -203,8 +204,21 @@ def test_delays_are_chains_of_relays_as_the_mapping_counts_them() -> None:
     assert not [name for name in parts(program, "sparse") if name.startswith(("delay ", "line "))]
 
 
-def test_a_projection_without_weights_needs_no_process() -> None:
-    assert "conv silent>late" not in parts(without_gains(everything(4)), "conv")
+def test_unconnected_parts_are_refused_unless_they_are_observed() -> None:
+    """Lava forgets such parts when it compiles, and would wait for their answer for ever."""
+    program = tiny()
+    clock = dataclasses.replace(program.populations[0], name="clock")
+    readout = dataclasses.replace(program.populations[1], name="other")
+    extra = dataclasses.replace(program.projections[1], name="clock>other", source="clock", target="other")
+    program = dataclasses.replace(
+        program, populations=(*program.populations, clock, readout), projections=(*program.projections, extra)
+    )
+    program = retime(program)
+    sent = frames(program, 2)
+    with LavaTarget(program, images=2, model="chip", timeout=60) as built:
+        assert_equal(built.evaluate(sent, 0, record=True), Simulator(program).evaluate(sent, 0, record=True))
+    with pytest.raises(BackendError, match="Lava cannot build a network in unconnected parts"):
+        LavaTarget(program, images=2, model="chip", observed=False, timeout=60)
 
 
 @pytest.mark.parametrize("gain", [1, -1, 2, -4, 0, 3])
