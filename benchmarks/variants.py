@@ -14,7 +14,7 @@ where it was interrupted; the repository holds them. Then each network makes sam
 times the nearest scale below that they can express. `float` is the trained network, `integer` its export, `tuned` the
 export after quantisation-aware fine-tuning with the float network as its teacher. The figures are those of
 `quality.py`; synaptic operations are counted, per evaluation. Steps, factor and
-seeds are fixed in advance; the settings of tuning were chosen by these figures.
+seeds are fixed in advance; the settings of tuning were chosen by these figures of other seeds (100 to 105, 300 to 305).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--solvers-of", default=SHIPPED, choices=[name for name in TITLES if name != "ann"])
     parser.add_argument("-n", type=int, default=6000, help=f"samples per row, a multiple of {PART} (%(default)s)")
     parser.add_argument("--solver-images", type=int, default=2000, help="the same for the solvers (%(default)s)")
-    parser.add_argument("--seed", type=int, default=100, help="of the first part; the others follow (%(default)s)")
+    parser.add_argument("--seed", type=int, default=200, help="of the first part; the others follow (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
 
