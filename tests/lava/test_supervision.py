@@ -250,5 +250,7 @@ def test_without_lava_the_error_says_what_to_install(tmp_path: Path, monkeypatch
     (tmp_path / "lava").mkdir()
     (tmp_path / "lava" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'lava'\")\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(MissingPackageError, match=r"the Lava backend needs lava-nc 0\.10\.0: pip install 'spikegen\[lava\]'"):
+    with pytest.raises(
+        MissingPackageError, match=r"the Lava backend needs lava-nc 0\.10\.0: pip install 'spikegen\[lava\]'"
+    ):
         LavaTarget(PROGRAM)
