@@ -17,7 +17,7 @@ import pytest
 
 from spikegen.cli import COMMANDS, main
 from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS
-from spikegen.lowering.layers import LAYERS
+from spikegen.lowering.layers import CONTAINERS, LAYERS
 from spikegen.models import SHIPPED
 from spikegen.program import (
     Conditioning,
@@ -73,7 +73,7 @@ def test_the_equations_of_the_numerics_page_are_those_of_the_specification() -> 
 
 def test_the_support_matrix_has_every_layer(tables: ModuleType) -> None:
     page = tables.support_matrix()
-    assert len(page.splitlines()) == 2 + len(LAYERS)
+    assert len(page.splitlines()) == 2 + len(LAYERS) + len(CONTAINERS)
     for layer in LAYERS.values():
         assert layer.becomes in page
 

@@ -13,7 +13,7 @@ import click
 
 from spikegen import cli, program
 from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS, Constant
-from spikegen.lowering.layers import LAYERS
+from spikegen.lowering.layers import CONTAINERS, LAYERS
 from spikegen.program import numerics
 
 PRIMITIVES: tuple[type, ...] = (
@@ -104,6 +104,7 @@ def support_matrix() -> str:
     """What can be lowered, from the mapper table of :mod:`spikegen.lowering.layers`."""
     rows = ["| layer or function | in the Program |", "|---|---|"]
     rows += [f"| `{_callable_name(key)}` | {layer.becomes} |" for key, layer in LAYERS.items()]
+    rows += [f"| `{_callable_name(key)}` | its layers, on one timestep or on all at once |" for key in CONTAINERS]
     return "\n".join(rows) + "\n"
 
 
@@ -182,6 +183,8 @@ def _parameters(command: click.Command, context: click.Context) -> Iterator[str]
 
 
 def _callable_name(key: object) -> str:
+    if isinstance(key, str):  # of other libraries, and methods
+        return key.replace("lava.lib.dl.slayer.", "slayer.").replace("spikingjelly.activation_based.", "spikingjelly ")
     module, name = getattr(key, "__module__", ""), getattr(key, "__name__", str(key))
     if module == "_operator":
         return f"operator.{name}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from spikegen.cli._module import OPTIONS as MODULE_OPTIONS
+from spikegen.cli._module import export_user_module, is_module, module_options
 from spikegen.cli._options import threshold_option
 from spikegen.cli._output import error_console, working
 from spikegen.cli._pipeline import is_checkpoint
@@ -61,17 +63,18 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
 )
 @click.option(
     "--input-bits",
-    type=click.IntRange(2, 16),
+    type=click.IntRange(0, 16),
     default=7,
     show_default=True,
-    help="Magnitude bits of real-valued inputs: images, code vectors.",
+    help="Magnitude bits of real-valued inputs: images, code vectors. Of MODULE:FUNCTION also 0, spikes, which is the "
+    "default where its input is streamed.",
 )
 @click.option(
     "--input-range",
     type=click.FloatRange(min=0.0, min_open=True),
     default=4.0,
     show_default=True,
-    help="Largest magnitude of a noised image; what is larger is clipped.",
+    help="Largest magnitude of a noised image; what is larger is clipped. Of MODULE:FUNCTION: of its input, default 1.",
 )
 @click.option(
     "--payload-bits",
@@ -88,6 +91,7 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     help="Real-valued streams: composed into the projections of their readers, computed once by relays, or whichever "
     "costs fewer operations.",
 )
+@module_options
 @threshold_option
 @click.option("--dataset", help="Data set to calibrate on; default: the one that the model was trained on.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Choice of calibration data.")
@@ -106,10 +110,12 @@ def export(
     dataset: str | None,
     seed: int,
     as_json: bool,
+    **of_module: Any,
 ) -> None:
     """Lower CHECKPOINT, a folder that `spikegen train` wrote or a shipped model, to a pipeline file.
 
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
+    CHECKPOINT may also be MODULE:FUNCTION, code of yours that returns a torch.nn.Module: it is imported and run.
     With --to onnx the networks become ONNX models, exact integers as everywhere; with --to nir NIR graphs of real
     numbers, and what is lost in them is told.
     """
@@ -119,7 +125,9 @@ def export(
     from spikegen.runtime.files import check_output
 
     check_output(output)
-    lowered = target_format != "pipeline" and not is_checkpoint(checkpoint)
+    own = is_module(checkpoint)
+    lowered = target_format != "pipeline" and not own and not is_checkpoint(checkpoint)
+    _check_module_options(checkpoint, own, input_bits)
     _check_options(checkpoint, output, target_format, lowered)
     if target_format == "onnx":
         from spikegen.exporters.onnx import write_models
@@ -138,7 +146,10 @@ def export(
     }
     errors = error_console()
     with working(errors, f"exporting {checkpoint}") as say:
-        made = load(checkpoint) if lowered else _export(checkpoint, seed, options, say)
+        if own:
+            made = _export_own(checkpoint, {**of_module, **_given(input_bits, input_range)}, options, seed, say)
+        else:
+            made = load(checkpoint) if lowered else _export(checkpoint, seed, options, say)
         pipeline = guided(made, threshold_scale)
         files = write(pipeline)
     risks = {role: overflow_risks(program) for role, program in pipeline.networks.items()}
@@ -163,22 +174,58 @@ def export(
             f"{row['projections']} projections, {row['weights']:,} weights, depth {row['depth']}, "
             f"T = {row['timesteps']}; overflow is {row['overflow']}"
         )
+        if row["float_agreement"] is not None:
+            click.echo(_agreement(row["float_agreement"]))
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    """How near a network is to the float model, in words."""
+    shares, error = list(found["spikes"].values()), found["readout_error"]
+    spikes = f"{min(shares):.2%} to {max(shares):.2%} of the spikes of a layer are equal, " if shares else ""
+    readout = "is 0" if error is None else f"differs by {error:.2%}"
+    return f"    beside the float model on {found['inputs']} inputs: {spikes}the readout {readout}"
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _given(input_bits: int, input_range: float) -> dict[str, Any]:
+    """The two options of which a module has other defaults than a checkpoint; None where not given."""
+    values = {"input_bits": input_bits, "input_range": input_range}
+    return {name: value if _is_given(name) else None for name, value in values.items()}
+
+
+def _check_module_options(checkpoint: str, own: bool, input_bits: int) -> None:
+    """Refuse what means nothing for a checkpoint, or for a module."""
+    if own and _is_given("dataset"):
+        raise click.UsageError("--dataset is for checkpoints; give inputs of your own with --calibration")
+    if own:
+        return
+    idle = [f"--{'input' if name == 'input_shape' else name}" for name in MODULE_OPTIONS if _is_given(name)]
+    if idle:
+        raise click.UsageError(f"{', '.join(idle)}: for MODULE:FUNCTION only, and {checkpoint} is no such thing")
+    if input_bits < 2:
+        raise click.UsageError(f"--input-bits is {input_bits}; images need at least 2")
+
+
+def _export_own(
+    source: str, given: dict[str, Any], options: dict[str, Any], seed: int, say: Callable[[str], None]
+) -> Pipeline:
+    lowering = {"payload_bits": options["payload_bits"], "streams": options["streams"], "seed": seed}
+    return export_user_module(source, given, lowering, say, error_console().print)
 
 
 def _check_options(checkpoint: str, output: Path, target_format: str, lowered: bool) -> None:
     """Refuse options that mean nothing here."""
-    context = click.get_current_context()
-
-    def given(name: str) -> bool:
-        return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-
     for name, owner in (("outputs", "onnx"), ("dt", "nir")):
-        if target_format != owner and given(name):
+        if target_format != owner and _is_given(name):
             raise click.UsageError(f"--{name} is an option of --to {owner}")
     for suffix in ("onnx", "nir"):
         if (target_format == suffix) != (output.suffix == f".{suffix}"):
             raise click.UsageError(f"-o is {output}: a name that ends in .{suffix} and --to {suffix} go together")
-    idle = [f"--{name.replace('_', '-')}" for name in _LOWERING if given(name)] if lowered else []
+    idle = [f"--{name.replace('_', '-')}" for name in _LOWERING if _is_given(name)] if lowered else []
     if idle:
         raise click.UsageError(f"{checkpoint} is a pipeline file, already lowered: {', '.join(idle)} would do nothing")
 
@@ -225,4 +272,5 @@ def _summary(program: Program, risky: bool) -> dict[str, Any]:
         "depth": program.depth,
         "timesteps": program.timesteps,
         "overflow": "possible" if risky else "impossible",
+        "float_agreement": program.report.get("float_agreement"),
     }

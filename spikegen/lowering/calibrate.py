@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikegen.diffusion.schedule import alphas_cumprod
-from spikegen.models.hard_reset import HardResetNeuron
-from spikegen.models.neuron import SpikingNeuron
+from spikegen.lowering.plain import spiking_layers
 
 if TYPE_CHECKING:
     from spikegen.training.datasets import ImageSet
@@ -74,12 +73,12 @@ def record_spikes(
         data: calibration data.
 
     Returns:
-        layer -> int32 [N, T, C, H, W], and the output float64 [N, C, H, W].
+        layer -> int32 [N, T, C, H, W], or [N, T, F] of a plain network's features; and the output float64 [N, C, H, W].
     """
     spikes: dict[str, npt.NDArray[np.int32]] = {}
 
-    def keep(name: str, timesteps: int, sent: Tensor) -> None:
-        spikes[name] = sent.unflatten(0, (timesteps, -1)).transpose(0, 1).to(torch.int32).numpy()
+    def keep(name: str, sent: Tensor) -> None:
+        spikes[name] = sent.transpose(0, 1).to(torch.int32).numpy()
 
     output = _observed(model, data, keep)
     return spikes, output.double().numpy()
@@ -94,23 +93,36 @@ def firing_rates(model: nn.Module, data: Calibration) -> Mapping[str, float]:
     """
     rates: dict[str, float] = {}
 
-    def keep(name: str, _timesteps: int, sent: Tensor) -> None:
+    def keep(name: str, sent: Tensor) -> None:
         rates[name] = float(sent.sum(dtype=torch.float64)) / sent.numel()
 
     _observed(model, data, keep)
     return rates
 
 
-def _observed(model: nn.Module, data: Calibration, keep: Callable[[str, int, Tensor], None]) -> Tensor:
-    """The output of ``model``; ``keep`` gets the name of every neuron layer, T, and its spikes (T * N, C, H, W)."""
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, SpikingNeuron | HardResetNeuron):
+def _observed(model: nn.Module, data: Calibration, keep: Callable[[str, Tensor], None]) -> Tensor:
+    """The output of ``model``; ``keep`` gets the name of every neuron layer and its spikes (T, N, ...)."""
+    handles, steps = [], {}
+    for name, layer, together in spiking_layers(model):
+        if getattr(layer, "step_mode", "m") == "s":  # called once for every timestep
+            steps[name] = together, cast(list[Tensor], [])
 
-            def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
-                keep(name, layer.timesteps, output)
+            def collect(_: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+                steps[name][1].append(output)
 
-            handles.append(module.register_forward_hook(hook))
+            handles.append(layer.register_forward_hook(collect))
+        else:
+
+            def hook(
+                layer: nn.Module,
+                _inputs: tuple[Tensor, ...],
+                output: Tensor,
+                name: str = name,
+                together: Callable[[list[Tensor], int], Tensor] = together,
+            ) -> None:
+                keep(name, together([output], int(getattr(layer, "timesteps", 0))))
+
+            handles.append(layer.register_forward_hook(hook))
     try:
         with torch.no_grad():
             arguments = (torch.from_numpy(data.images).float(), torch.from_numpy(data.steps))
@@ -118,4 +130,6 @@ def _observed(model: nn.Module, data: Calibration, keep: Callable[[str, int, Ten
     finally:
         for handle in handles:
             handle.remove()
+    for name, (together, values) in steps.items():
+        keep(name, together(values, len(values)))
     return output

@@ -144,7 +144,7 @@ class _Composer:
         self.populations: list[FloatPopulation] = []
         self.projections: list[FloatProjection] = []
         self.clocks: dict[str, FloatPopulation] = {}
-        self.neurons: dict[tuple[int, float, int, int], Block] = {}
+        self.neurons: dict[tuple[int, float, int, int, bytes, float | None], Block] = {}
         self.keep: list[Block] = []  # blocks whose id() is a key of `neurons` must stay alive
 
     def network(self) -> FloatNetwork:
@@ -243,7 +243,8 @@ class _Composer:
                     f"{op.name}: its current decays and its input has a bias; a bias enters the membrane of a Lif, "
                     "past the decay; set current_decay to 1, or drop the bias, the BatchNorm or the conditioning"
                 )
-            key = (id(block), op.threshold, op.du, op.dv)
+            own = zero_bias(block.shape) if op.bias is None else op.bias[start : start + block.shape[0]]
+            key = (id(block), op.threshold, op.du, op.dv, own.tobytes(), op.unit)
             if key not in self.neurons:
                 self.keep.append(block)
                 name = (
@@ -251,11 +252,10 @@ class _Composer:
                     if start == 0 and block.shape == op.shape
                     else f"{op.name}[{start}:{start + block.shape[0]}]"
                 )
-                bias, weight = clock.clocked(name, block.bias)
+                bias, weight = clock.clocked(name, block.bias + own)
+                neuron = (op.threshold, op.du, op.dv)
                 self._population(
-                    FloatPopulation(
-                        name, block.shape, bias, block.table, (op.threshold, op.du, op.dv), None, op.name, start
-                    ),
+                    FloatPopulation(name, block.shape, bias, block.table, neuron, None, op.name, start, None, op.unit),
                     block,
                 )
                 if weight is not None:

@@ -6,7 +6,7 @@ and what has gains is applied to each of the T timesteps alike. Shapes are (C, H
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -20,11 +20,24 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """An operation. ``name`` is the dotted path of the source module, ``inputs`` the names of the values it reads."""
+    """An operation and the value it makes.
+
+    Attributes:
+        name: dotted path of the source module.
+        inputs: names of the values it reads.
+        shape: (C, H, W).
+        flat: the model sees the value as a list of features, in (C, H, W) order.
+        spikes: every number is 0 or 1.
+        lag: timesteps by which the model sees the value later than its frame, at least 0. The graph has no lags: all
+            values of timestep t are of frame t, and where the model ends, the weights of the readout are moved.
+    """
 
     name: str
     inputs: tuple[str, ...]
     shape: Shape
+    flat: bool = field(default=False, kw_only=True)
+    spikes: bool = field(default=False, kw_only=True)
+    lag: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +113,19 @@ class NeuronOp(Op):
 
     A gain g of the input is a threshold of 1/g of the neuron's: the recurrences are linear between resets, and a reset
     to 0 has no scale.
+
+    Attributes:
+        threshold, du, dv: see above.
+        bias: float64 [C], added to the membrane at every timestep, past the decay of the current; None: no bias.
+        unit: real value of one unit of current in which the model's neuron counts (SLAYER); None: it does not count.
+            Where the weights are whole units too, the population keeps it, and its state is rounded as the model's.
     """
 
     threshold: float
     du: int
     dv: int
+    bias: FloatArray | None = None
+    unit: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

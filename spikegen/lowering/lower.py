@@ -13,6 +13,7 @@ from spikegen.lowering.graph import Shape
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.lower_graph import lower_graph
 from spikegen.lowering.payloads import PAYLOAD_BITS
+from spikegen.lowering.plain import PlainNetwork
 from spikegen.lowering.trace import trace
 from spikegen.program import Program
 
@@ -32,7 +33,8 @@ def lower(
     """Lower ``model(x, t)`` or ``model(x)`` to a valid Program.
 
     Args:
-        model: a network of the layers in :data:`~spikegen.lowering.layers.LAYERS`.
+        model: a network of the layers in :data:`~spikegen.lowering.layers.LAYERS`; one that is not as those of this
+            package in a :class:`~spikegen.lowering.plain.PlainNetwork`.
         shape: (C, H, W) of its input.
         timesteps: T.
         steps: K, steps of the conditioning; 1 for a model without a second argument.
@@ -47,10 +49,15 @@ def lower(
         LoweringError: what cannot be lowered, by name.
     """
     stage = on_stage or (lambda _: None)
-    if data.images.shape[1:] != shape:
-        raise LoweringError(f"{name}: calibration images have shape {data.images.shape[1:]}, the model takes {shape}")
+    form = input_format or InputFormat()
+    taken = (timesteps, *shape) if form.streamed else shape
+    if data.images.shape[1:] != taken:
+        raise LoweringError(f"{name}: calibration images have shape {data.images.shape[1:]}, the model takes {taken}")
     stage("trace")
-    traced = trace(model, shape, timesteps, steps)
+    if isinstance(model, PlainNetwork):
+        traced = trace(model.module, shape, timesteps, steps, model.form)
+    else:
+        traced = trace(model, shape, timesteps, steps)
     stage("fold BatchNorm")
     folded = fold_batchnorm(traced)
     del traced  # its weights are as large as those of the model

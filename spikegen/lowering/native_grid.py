@@ -69,6 +69,31 @@ def native_grids(weights: Sequence[FloatArray]) -> list[Grid]:
     return grids
 
 
+def unit_grid(weights: Sequence[FloatArray], unit: float) -> Grid | None:
+    """The grid of LSB ``unit`` on which all ``weights`` are whole mantissas of 8 bits, if they are.
+
+    For neurons that count in units of their own: a leaky state is rounded, so another LSB would round it otherwise.
+    """
+    exponents = []
+    for weight in weights:
+        whole = np.rint(weight / unit)
+        if not on_grid(weight, unit) or np.abs(whole).max() >= 1 << 24:
+            return None
+        units = whole.astype(np.int64)
+        least = int((units < 0).any())
+        power = int(np.bitwise_or.reduce(np.abs(units), axis=None))
+        most = WEIGHT_EXP_MAX if power == 0 else (power & -power).bit_length() - 1
+        fitting = [
+            exponent
+            for exponent in range(least, min(most, WEIGHT_EXP_MAX) + 1)
+            if (units >> exponent).min() >= WEIGHT_MIN and (units >> exponent).max() <= WEIGHT_MAX
+        ]
+        if not fitting:
+            return None
+        exponents.append(fitting[0])
+    return Grid(unit, tuple(exponents))
+
+
 def weight_step(weight: FloatArray) -> float | None:
     """The largest number of which every weight is a whole multiple in -128 .. 127; 0 if all are 0, None without one."""
     values = weight.ravel()

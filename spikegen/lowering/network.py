@@ -26,6 +26,7 @@ class FloatPopulation:
         weights: float64 [T] of a readout; None otherwise.
         origin, origin_start: the source layer and the first of its channels (Lif).
         tail: further layers of the host behind a readout, or None.
+        unit: real value of one unit of current that the model's neuron counts in (Lif), or None.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FloatPopulation:
     origin: str = ""
     origin_start: int = 0
     tail: SwishTail | None = None
+    unit: float | None = None
 
     @property
     def is_relay(self) -> bool:

@@ -33,7 +33,7 @@ from spikegen.lowering.currents import (
     with_gains,
 )
 from spikegen.lowering.graph import FloatArray
-from spikegen.lowering.native_grid import native_grids, native_threshold
+from spikegen.lowering.native_grid import Grid, native_grids, native_threshold, unit_grid
 from spikegen.lowering.nearest import nearest_conv, quantized_population
 from spikegen.lowering.network import FloatNetwork, FloatPopulation
 from spikegen.lowering.payloads import PAYLOAD_BITS, Payload, choices
@@ -186,17 +186,15 @@ class ScaleSearch:
     def _native(self) -> Candidate | None:
         """The candidate on the grid on which the population lies already, or None.
 
-        A leaky membrane lies on no grid.
+        The state of a leaky neuron is rounded: only the grid that the model counts in, if it does, is its own.
         """
         population, steps = self.population, self.network.timesteps
-        if population.neuron is not None and population.neuron[1:] != (DECAY_MAX, 0):
-            return None
         payloads = next((found for found in self.payloads if all(p.error == 0.0 for p in found)), None)
         if payloads is None:
             return None
         factors = [scale * chosen.unit for scale, chosen in zip(self.scales, payloads, strict=True)]
         biases = population.bias if population.table is None else population.bias + population.table
-        for grid in native_grids([w * factor for w, factor in zip(self.weights, factors, strict=True)]):
+        for grid in self._grids([w * factor for w, factor in zip(self.weights, factors, strict=True)]):
             lsb = grid.lsb
             if population.is_relay and lsb < self.relay_floor:
                 break
@@ -220,6 +218,14 @@ class ScaleSearch:
             power = float(current.square().mean()) * lsb**2
             return Candidate(node, table, projections, interval, 0.0, [], power, current, payloads)
         return None
+
+    def _grids(self, weights: Sequence[FloatArray]) -> list[Grid]:
+        """The grids to look at, coarsest LSB first, for these real weights."""
+        neuron, unit = self.population.neuron, self.population.unit
+        if neuron is None or neuron[1:] == (DECAY_MAX, 0):
+            return native_grids(weights)
+        grid = None if unit is None or (neuron[0] / unit) % 1.0 else unit_grid(weights, unit)
+        return [] if grid is None else [grid]
 
     def _scales(self, largest: Sequence[float], steps: range) -> list[float]:
         """The LSBs to try, coarsest first, where the largest weights of the projections are ``largest``."""

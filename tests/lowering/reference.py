@@ -67,8 +67,9 @@ def hard_reset(current: Tensor, threshold: float, du: int, dv: int) -> Tensor:
 
 
 def repeated(images: Images, timesteps: int) -> Tensor:
-    """The image at every timestep."""
-    return torch.from_numpy(images)[:, None].expand(-1, timesteps, -1, -1, -1)
+    """The image at every timestep; what is streamed as it is."""
+    frames = torch.from_numpy(images)
+    return frames if frames.dim() == 5 else frames[:, None].expand(-1, timesteps, -1, -1, -1)
 
 
 Neuron: TypeAlias = Callable[[Tensor, float, int, int], Tensor]

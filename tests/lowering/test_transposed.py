@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from spikegen.errors import LoweringError
+from spikegen.lowering.calls import Call
 from spikegen.lowering.graph import ConvOp, InputOp, LayerGraph
-from spikegen.lowering.layers import LAYERS, Call
+from spikegen.lowering.layers import LAYERS
 from spikegen.lowering.trace import trace
 from spikegen.lowering.transposed import transposed_conv
 from spikegen.models.readouts import MembraneReadout
