@@ -110,7 +110,7 @@ class _Network:
     def _dtype(self, population: Population) -> type:
         exact = self.currents.fits_float32(population)
         if isinstance(population, Lif):
-            exact = exact and population.name not in self.risky and Neurons.plain(population)
+            exact = exact and Neurons.plain(population)
         return np.float32 if exact else np.int64
 
     def _frames(self) -> Signal:

@@ -13,13 +13,13 @@ from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY, STATE_LIMIT, STATE
 class Neurons:
     """One population of neurons.
 
-    A population that neither leaks nor can leave its widths is computed in the dtype of its current, whose sums are
-    then integers below 2^24; every other in int64, with wrap and clip where they may be needed.
+    A population that does not leak only adds and compares, so float32 is exact: currents and states are integers of 24
+    bits, and what their sum with the bias has beyond 2^24 is cut off by the clip. Any other takes int64.
 
     Args:
         population: the neurons.
         dtype: float32 or int64, of the current, the bias and the states.
-        risky: whether the current may wrap or the membrane may clip.
+        risky: whether the current may wrap or the membrane may clip; if not, nothing is there for it.
     """
 
     def __init__(self, population: Lif, dtype: type, *, risky: bool) -> None:

@@ -42,18 +42,27 @@ A = (
 @pytest.mark.parametrize(("du", "dv"), itertools.product((0, 1, 1024, 4094, 4095), (0, 1, 819, 2048, 4095)))
 @pytest.mark.parametrize("vth", [0, 1000, VTH_MAX])
 def test_a_timestep(du: int, dv: int, vth: int) -> None:
+    assert_equal(du, dv, vth, np.int64)
+
+
+@pytest.mark.parametrize("vth", [0, 1000, VTH_MAX])
+def test_neurons_that_do_not_leak_are_exact_in_float32(vth: int) -> None:
+    assert_equal(4095, 0, vth, np.float32)
+
+
+def assert_equal(du: int, dv: int, vth: int, dtype: type) -> None:
     u, v, a = (side.ravel() for side in np.meshgrid(U, V, A, indexing="ij"))
     bias = np.resize([0, 1, -1, BIAS_MANT_MAX << BIAS_EXP_MAX, (-1 - BIAS_MANT_MAX) << BIAS_EXP_MAX], len(u))
     population = Lif("n", (1, 1, 1), vth, du, dv, np.zeros(1, dtype=np.int16), 0)
-    neurons = Neurons(population, np.int64, risky=True)
+    neurons = Neurons(population, dtype, risky=True)
     graph = Graph()
     current, membrane, spikes = neurons.step(graph, "u", "v", "a", "bias")
     membrane = neurons.reset(graph, membrane, spikes)
     given = {"u": u, "v": v, "a": a << STATE_SHIFT, "bias": bias}
     results = [graph.add("Identity", value) for value in (current, membrane, spikes)]
-    kept = {name: value for name, value in given.items() if name != "u" or du < DECAY_MAX}
-    inputs = [Port(name, np.int64, ("N",)) for name in kept]
-    outputs = [Port(name, dtype, ("N",)) for name, dtype in zip(results, (np.int64, np.int64, np.bool_), strict=True)]
+    kept = {name: value.astype(dtype) for name, value in given.items() if name != "u" or du < DECAY_MAX}
+    inputs = [Port(name, dtype, ("N",)) for name in kept]
+    outputs = [Port(name, kind, ("N",)) for name, kind in zip(results, (dtype, dtype, np.bool_), strict=True)]
     found = run(make_model(graph.proto("step", inputs, outputs), {}, ""), kept)
     expected = lif_step(u, v, a, vth=vth, du=du, dv=dv, bias=bias)
     for name, wanted in zip(results, expected, strict=True):
