@@ -58,7 +58,8 @@ def _linear(op: Op, inputs: list[Tensor]) -> Tensor:
         case ConvOp():
             weight, bias = torch.from_numpy(op.weight), torch.from_numpy(op.bias)
             flat = functional.conv2d(x.flatten(0, 1), weight, bias, op.stride, op.padding, op.dilation, op.groups)
-            return flat.unflatten(0, x.shape[:2])
+            by_time: Tensor = flat.unflatten(0, x.shape[:2])
+            return by_time
         case NormOp():
             return x * torch.from_numpy(op.scale)[:, None, None] + torch.from_numpy(op.shift)[:, None, None]
         case AddOp():

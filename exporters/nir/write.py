@@ -12,9 +12,11 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
+import numpy.typing as npt
 
 from spikegen.errors import ConfigError, ExchangeError
 from spikegen.exporters.nir.losses import losses, refusals
@@ -126,7 +128,7 @@ class _Writer:
             free = f"{plain}_{number}"
         return free
 
-    def _shape(self, name: str) -> np.ndarray:
+    def _shape(self, name: str) -> npt.NDArray[Any]:
         shape = self.program.nodes[name].shape
         return np.array([math.prod(shape)] if is_flat(self.program, name) else shape)
 
@@ -194,7 +196,7 @@ class _Writer:
     def _population(self, population: Population) -> nir.NIRNode:
         shape = self._shape(population.name)
 
-        def full(value: float) -> np.ndarray:
+        def full(value: float) -> npt.NDArray[Any]:
             return np.full(shape, value)
 
         if isinstance(population, Readout):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click import get_current_context
+from click.core import ParameterSource
 
 from spikegen.cli._module import OPTIONS as MODULE_OPTIONS
 from spikegen.cli._module import export_user_module, is_module, module_options
@@ -187,8 +189,7 @@ def _agreement(found: dict[str, Any]) -> str:
 
 
 def _is_given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not click.core.ParameterSource.DEFAULT
+    return get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _given(input_bits: int, input_range: float) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click import get_current_context
+from click.core import ParameterSource
 
 from spikegen.cli._output import error_console, working
 from spikegen.errors import LoweringError
@@ -157,9 +159,9 @@ def import_(
 
 def _check_options(source: str) -> None:
     """Refuse options of other formats."""
-    context = click.get_current_context()
+    context = get_current_context()
     for name, takers in _OWN.items():
-        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        given = context.get_parameter_source(name) is not ParameterSource.DEFAULT
         if given and source not in takers:
             raise click.UsageError(f"--{name.replace('_', '-')} is an option of {', '.join(takers)}, not of {source}")
 

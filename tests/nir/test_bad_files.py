@@ -181,7 +181,7 @@ def test_time_and_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise subprocess.TimeoutExpired("probe", options["timeout"])
 
     with monkeypatch.context() as patch:
-        patch.setattr(probe.subprocess, "run", slow)
+        patch.setattr(subprocess, "run", slow)
         with pytest.raises(ExchangeError, match="damaged: reading it took more than 60 seconds"):
             probe.read_checked(path)
     script = (

@@ -66,9 +66,10 @@ def integer_run(graph: nir.NIRGraph, program: Program, frames: Integers, dt: flo
     """
     sent = {"input": np.repeat(frames[:, None], T, axis=1).astype(np.int64)}
     for population in program.populations:
-        a = sum(current(graph, program, p, sent[p.source]) for p in program.into(population.name))
+        (projection,) = program.into(population.name)
+        a = current(graph, program, projection, sent[projection.source])
         if isinstance(population, Relay):
-            sent[population.name] = np.asarray(a)
+            sent[population.name] = a
         if not isinstance(population, Lif):
             continue
         node = graph.nodes[population.name]
@@ -110,7 +111,8 @@ def current(graph: nir.NIRGraph, program: Program, conv: Any, messages: Integers
         conv.dilation,
         conv.groups,
     )
-    return y.unflatten(0, messages.shape[:2]).numpy().astype(np.int64)
+    whole: Integers = y.unflatten(0, messages.shape[:2]).numpy().astype(np.int64)
+    return whole
 
 
 def test_the_program_fires_as_the_integer_run_of_the_source(case: tuple[str, Imported]) -> None:
@@ -158,7 +160,7 @@ def test_spikingjelly_fires_at_its_threshold(leaky: bool, tmp_path: Path) -> Non
         torch.from_numpy(images), torch.from_numpy(conv.weight), torch.from_numpy(conv.bias), padding=1
     )
     wanted = node(layer.expand(T, *layer.shape)).transpose(0, 1).numpy()
-    spikes: dict[bool, Array] = {}
+    spikes: dict[bool, npt.NDArray[np.int32]] = {}
     for at_threshold in (False, True):
         found = import_nir(path, T, dt, images, InputRange(3, 7 / 4), at_threshold=at_threshold)
         program = found.pipeline.network("network")

@@ -98,7 +98,7 @@ def near_numbers(one: Program, two: Program) -> None:
     for left, right in zip(one.projections, two.projections, strict=True):
         steps = [p.weight * 2.0**p.exponent * q.nodes[p.target].scale for p, q in ((left, one), (right, two))]
         step = 2.0**left.exponent * one.nodes[left.target].scale
-        np.testing.assert_allclose(*steps, rtol=0, atol=step)
+        np.testing.assert_allclose(steps[0], steps[1], rtol=0, atol=step)
     for before, after in zip(one.populations, two.populations, strict=True):
         if isinstance(before, Lif) and isinstance(after, Lif):
             assert (before.du, before.dv) == (after.du, after.dv)
@@ -111,7 +111,7 @@ def same_numbers(one: Program, two: Program) -> None:
         assert type(left) is type(right)
         for key, value in vars(left).items():
             if key == "weight" and isinstance(left, Conv) and isinstance(right, Conv):
-                weights = (dense_weight(conv.weight.astype(float), conv.groups) for conv in (left, right))
-                np.testing.assert_array_equal(*weights, err_msg=left.name)
+                weights = [dense_weight(conv.weight.astype(float), conv.groups) for conv in (left, right)]
+                np.testing.assert_array_equal(weights[0], weights[1], err_msg=left.name)
             elif key not in {"name", "source", "target", "origin", "scale", "groups"}:
                 np.testing.assert_array_equal(value, getattr(right, key), err_msg=f"{left.name}: {key}")

@@ -62,10 +62,9 @@ def small(**changes: Any) -> Program:
     lif = Lif("a", (2, 4, 4), 40, 4095, 0, np.array([3, -5]), 2)
     readout = Readout("out", (2, 4, 4), np.ones(4), np.zeros(2))
     out = Conv("a->out", "a", "out", np.ones((2, 1, 1, 1), np.int8), 0, groups=2)
-    lif, conv, readout, out = (
-        dataclasses.replace(part, **changes.pop(key, {}))
-        for key, part in (("lif", lif), ("conv", conv), ("readout", readout), ("out", out))
-    )
+    lif = dataclasses.replace(lif, **changes.pop("lif", {}))
+    conv = dataclasses.replace(conv, **changes.pop("conv", {}))
+    readout = dataclasses.replace(readout, **changes.pop("readout", {}))
     base = Program("small", 4, PORT, (lif, readout), (conv, out))
     return dataclasses.replace(base, **changes)
 
