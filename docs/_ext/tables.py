@@ -13,6 +13,8 @@ import click
 
 from spikegen import cli, program
 from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS, Constant
+from spikegen.exporters.nir.primitives import PRIMITIVES as NIR
+from spikegen.exporters.nir.primitives import REFUSED as NIR_REFUSED
 from spikegen.lowering.layers import CONTAINERS, LAYERS
 from spikegen.program import numerics
 
@@ -105,6 +107,14 @@ def support_matrix() -> str:
     rows = ["| layer or function | in the Program |", "|---|---|"]
     rows += [f"| `{_callable_name(key)}` | {layer.becomes} |" for key, layer in LAYERS.items()]
     rows += [f"| `{_callable_name(key)}` | its layers, on one timestep or on all at once |" for key in CONTAINERS]
+    return "\n".join(rows) + "\n"
+
+
+def nir_table() -> str:
+    """What NIR files may hold, from the table of :mod:`spikegen.exporters.nir.primitives`."""
+    rows = ["| NIR | read as | written for |", "|---|---|---|"]
+    rows += [f"| `{name}` | {row.becomes} | {row.written or 'never'} |" for name, row in NIR.items()]
+    rows += [f"| `{name}` | refused: {why} | never |" for name, why in NIR_REFUSED.items()]
     return "\n".join(rows) + "\n"
 
 
@@ -205,6 +215,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "program_table.md": program_table,
     "widths_table.md": widths_table,
     "support_matrix.md": support_matrix,
+    "nir_table.md": nir_table,
     "operations_table.md": operations_table,
     "mapped_table.md": mapped_table,
     "energy_tables.md": energy_tables,
