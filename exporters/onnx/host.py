@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from spikegen.exporters.onnx.graph import Graph, Port, make_model
@@ -135,7 +136,7 @@ def _swish(graph: Graph, z: str) -> str:
     return graph.add("Div", numerator, graph.add("Add", small, real(1.0)))
 
 
-def _correlation(graph: Graph, weight: np.ndarray, frames: str, shape: Shape) -> str:
+def _correlation(graph: Graph, weight: npt.NDArray[np.float64], frames: str, shape: Shape) -> str:
     """:func:`spikegen.runtime.tail.correlation` of frames (B, C, H, W): one addition per channel and tap, in order."""
     outputs, channels, kh, kw = weight.shape
     _, height, width = shape

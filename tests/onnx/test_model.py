@@ -11,7 +11,7 @@ import pytest
 
 from spikegen.errors import BackendError, ConfigError
 from spikegen.exporters.onnx import OnnxTarget, graph, network_model
-from spikegen.program import Conditioning, Conv, Dense, Input, Lif, Program, Readout, Relay, overflow_risks
+from spikegen.program import Conditioning, Conv, Dense, Input, Lif, Population, Program, Readout, Relay, overflow_risks
 from spikegen.runtime import open_target
 from spikegen.simulator import Simulator
 from tests.onnx.comparison import assert_equal, compared
@@ -116,7 +116,7 @@ def narrow(kind: str) -> tuple[Program, int]:
     """A population whose current leaves its range for the largest message alone, a readout behind it, and that one."""
     high, exponent = {"lif": (2048, 1), "relay": (16, 0), "readout": (2048, 6)}[kind]
     port = Input("in", (1, 1, 1), 12, 1.0, np.array([-high]), np.array([high]))
-    populations = {
+    populations: dict[str, Population] = {
         "lif": Lif("p", (1, 1, 1), 3000, 4095, 100, np.zeros(1, dtype=np.int16), 0),
         "relay": Relay("p", (1, 1, 1), 10),
         "readout": Readout("p", (1, 1, 1), np.ones(2), np.zeros(1)),
@@ -265,9 +265,9 @@ def test_the_target_does_what_every_target_does() -> None:
         target.close()
         with pytest.raises(BackendError, match="closed"):
             target.evaluate(frames, 2)
-    for arguments in ({"batch": 0}, {"threads": -1}):
+    for batch, threads in ((0, 0), (1, -1)):
         with pytest.raises(ConfigError, match="at least 1 and 0 are needed"):
-            OnnxTarget(program, **arguments)
+            OnnxTarget(program, batch, threads)
     with pytest.raises(ConfigError, match="the backend onnx takes no synapses"):
         open_target("onnx", program, images=1, synapses="conv")
 

@@ -13,7 +13,7 @@ from spikegen.diffusion import default_solver
 from spikegen.exporters.onnx import network_model, readout_model
 from spikegen.lowering import export_checkpoint
 from spikegen.lowering.export import export_model
-from spikegen.models import Checkpoint, ImageDenoiser, SpikingUNet, UNetConfig
+from spikegen.models import Checkpoint, SpikingUNet, UNetConfig
 from spikegen.models.fsddim import FSDDIM, FSDDIMConfig
 from spikegen.models.gain import TemporalGain
 from spikegen.program import Lif, Pipeline, Program, Relay
@@ -34,7 +34,7 @@ def digits_vq() -> Pipeline:
     return export_checkpoint("digits-vq")
 
 
-def untrained(model: ImageDenoiser, name: str) -> Pipeline:
+def untrained(model: SpikingUNet | FSDDIM, name: str) -> Pipeline:
     """The pipeline of a model whose BatchNorms have seen data."""
     with torch.no_grad():
         for _ in range(5):

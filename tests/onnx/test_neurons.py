@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from spikegen.exporters.onnx.graph import Graph, Port, make_model
@@ -60,7 +62,9 @@ def assert_equal(du: int, dv: int, vth: int, dtype: type) -> None:
     membrane = neurons.reset(graph, membrane, spikes)
     given = {"u": u, "v": v, "a": a << STATE_SHIFT, "bias": bias}
     results = [graph.add("Identity", value) for value in (current, membrane, spikes)]
-    kept = {name: value.astype(dtype) for name, value in given.items() if name != "u" or du < DECAY_MAX}
+    kept: dict[str, npt.NDArray[Any]] = {
+        name: value.astype(dtype) for name, value in given.items() if name != "u" or du < DECAY_MAX
+    }
     inputs = [Port(name, dtype, ("N",)) for name in kept]
     outputs = [Port(name, kind, ("N",)) for name, kind in zip(results, (dtype, dtype, np.bool_), strict=True)]
     found = run(make_model(graph.proto("step", inputs, outputs), {}, ""), kept)
