@@ -50,7 +50,7 @@ class Builder:
         at_threshold: neurons fire when they reach their threshold, not only above it.
         ops: by name.
         decays: neuron operation -> its real decays per timestep (current, membrane), which ``du`` and ``dv`` round.
-        warnings: what the user should know.
+        told: what the user should know -> the nodes that it is about.
     """
 
     timesteps: int
@@ -58,9 +58,18 @@ class Builder:
     at_threshold: bool = False
     ops: dict[str, Op] = field(default_factory=dict)
     decays: dict[str, tuple[float, float]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
     neurons: int = 0
     macs: int = 0
+
+    def warn(self, text: str, node: str) -> None:
+        """Tell the user ``text`` about a node."""
+        self.told.setdefault(text, []).append(node)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Each text with its nodes."""
+        return tuple(f"{', '.join(nodes)}: {text}" for text, nodes in self.told.items())
 
     def name(self, node: str) -> str:
         """A free name for an operation of a NIR node, of the characters that a Program takes."""

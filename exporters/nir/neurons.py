@@ -42,9 +42,10 @@ def integrate_and_fire(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     """``IF``."""
     values = _parameters(node, wire, ("r", "v_threshold"))
     if (values["r"] == 1.0).all() and builder.dt != 1.0:
-        builder.warnings.append(
-            f"{node.name}: its r is 1, so an input counts dt = {builder.dt:g}; files of Sinabs and Norse count IF in "
-            "timesteps, not seconds: give them --dt 1"
+        builder.warn(
+            f"the r of an IF is 1, so an input counts dt = {builder.dt:g}; files of Sinabs and Norse count IF in "
+            "timesteps, not seconds: give them --dt 1",
+            node.name,
         )
     return _population(builder, node, wire, values, builder.dt * values["r"], 1.0, 0.0)
 
@@ -130,8 +131,8 @@ def _population(
         above = np.nextafter(above, 0.0)
     offset = leak * values.get("v_leak", np.zeros(()))
     if offset.any():
-        builder.warnings.append(
-            f"{node.name}: its v_leak is not 0; the membrane starts at 0 and goes there, where Norse starts at v_leak"
+        builder.warn(
+            "a v_leak is not 0; the membrane starts at 0 and goes there, where Norse starts at v_leak", node.name
         )
     if (gain > 0).all() and np.ptp(gain) == np.ptp(above) == 0:
         threshold, offset = float((above / gain).flat[0]), offset / gain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -67,7 +68,9 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
     if problems:
         supported = ", ".join(PRIMITIVES)
         raise ExchangeError("what cannot be imported:\n  - " + "\n  - ".join(problems) + f"\nsupported: {supported}")
-    return Walked(LayerGraph(timesteps, 1, tuple(builder.ops.values())), builder.decays, tuple(builder.warnings))
+    for name in _unheard(nir, into):
+        builder.warn("no way leads from there to an Output; left out", name)
+    return Walked(LayerGraph(timesteps, 1, tuple(builder.ops.values())), builder.decays, builder.warnings)
 
 
 def input_shape(nir: NirGraph) -> Shape:
@@ -127,12 +130,19 @@ def _unknown(nir: NirGraph) -> list[str]:
         for name in nir.nodes
         if nir.nodes[name].type == "Input" and name in leads
     ]
-    repeated = (
-        sorted({edge for edge in nir.edges if nir.edges.count(edge) > 1})
-        if len(set(nir.edges)) < len(nir.edges)
-        else []
-    )
+    repeated = sorted(edge for edge, times in Counter(nir.edges).items() if times > 1)
     return problems + [f"{source} -> {target}: the edge is there twice" for source, target in repeated]
+
+
+def _unheard(nir: NirGraph, into: Mapping[str, list[str]]) -> list[str]:
+    """Nodes from which no way leads to an Output."""
+    heard = {name for name, node in nir.nodes.items() if node.type == "Output"}
+    waiting = list(heard)
+    while waiting:
+        new = set(into[waiting.pop()]) - heard
+        heard |= new
+        waiting += new
+    return sorted(nir.nodes.keys() - heard)
 
 
 def _order(nir: NirGraph) -> list[str]:

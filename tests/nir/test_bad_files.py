@@ -276,3 +276,11 @@ def test_values_of_other_shapes_do_not_add_up(tmp_path: Path) -> None:
     graph = chain((2, 4, 4), conv(3, 2, 3, 4), fires(3, 4, 4), out=(3, 4, 4))
     graph.edges.append(("input", "n1"))
     assert "n1: its inputs have different shapes" in refused(written(graph, tmp_path / "a.nir"))
+
+
+def test_what_nobody_hears_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    graph = EXAMPLES["IF"]()
+    graph.nodes["aside"], graph.nodes["late"] = graph.nodes["n1"], graph.nodes["n1"]
+    graph.edges += [("n0", "aside"), ("aside", "late")]
+    walked = walk(read_structure(written(graph, tmp_path / "a.nir")), T, DT)
+    assert walked.warnings == ("aside, late: no way leads from there to an Output; left out",)

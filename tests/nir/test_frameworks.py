@@ -12,14 +12,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from spikegen.exporters.lava import LavaTarget
 from spikegen.exporters.nir.convert import Imported, InputRange, import_nir
 from spikegen.exporters.nir.float_run import run_float
 from spikegen.exporters.nir.structure import read_structure
 from spikegen.exporters.nir.walk import walk
 from spikegen.program import Conv, Lif, Program, Relay
 from spikegen.simulator import Simulator
-from tests.lava.networks import FORMS
 from tests.nir.graphs import chain, weights, written
 
 Array = npt.NDArray[np.float64]
@@ -131,11 +129,13 @@ def test_the_program_fires_as_the_integer_run_of_the_source(case: tuple[str, Imp
 
 @pytest.mark.lava
 def test_lava_fires_alike(case: tuple[str, Imported]) -> None:
+    from spikegen.exporters.lava import LavaTarget  # the other tests need no Lava
+
     name, found = case
     program = found.pipeline.network("network")
     frames = program.input.quantize(recorded(name)[0][:3])
     expected = Simulator(program).evaluate(frames, 0, record=True)
-    with LavaTarget(program, images=3, timeout=60, **FORMS["fused"]) as target:
+    with LavaTarget(program, images=3, timeout=60) as target:
         sent = target.evaluate(frames, 0, record=True)
     for key, messages in expected.messages.items():
         np.testing.assert_array_equal(sent.messages[key], messages, err_msg=key)
