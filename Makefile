@@ -10,10 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
 
-.PHONY: help setup demo test lint format docs bench quality variants paper-size paper-energy soak clean
+.PHONY: help setup demo test test-py311 lint format docs bench quality variants paper-size paper-energy soak clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## make .venv with everything installed
 
@@ -34,6 +34,12 @@ demo: $(STAMP) ## export both digits models, sample 16 digits each (the U-Net on
 
 test: $(STAMP) ## run the tests; ARGS="-k energy" passes arguments to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-py311: ## run the tests that need no Lava with Python 3.11, current numpy and torch, in .venv-py311; ARGS="-k energy"
+	@if [ ! -x .venv-py311/bin/python ]; then python="$$(.ci/python 3.11)"; "$$python" -m venv .venv-py311; fi
+	.venv-py311/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-py311.txt \
+		--editable '.[torch,report,onnx,nir,diffusers]' pytest pytest-benchmark hypothesis
+	.venv-py311/bin/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## formatting, lint rules and types
 	$(BIN)/ruff format --check .

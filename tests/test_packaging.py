@@ -77,8 +77,9 @@ def test_the_links_are_relative_and_guarded(name: str) -> None:
     subprocess.run([sys.executable, "-c", f"import spikegen.{name}"], cwd=ROOT, check=True)
 
 
-def test_the_constraints_are_exact_and_hold_no_address() -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-py311.txt"])
+def test_the_constraints_are_exact_and_hold_no_address(name: str) -> None:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert "://" not in "\n".join(lines)
     assert len(pins) == len(set(pins)) > 50
@@ -91,6 +92,16 @@ def test_every_dependency_is_pinned() -> None:
     needed = [*PROJECT["dependencies"], *(d for extra in PROJECT["optional-dependencies"].values() for d in extra)]
     names = {re.split(r"[\[<>=!~]", requirement)[0] for requirement in needed} - {"spikegen"}
     assert names <= pinned
+
+
+def test_above_python_3_10_nothing_needs_lava() -> None:
+    needed = [*PROJECT["dependencies"], *(d for extra in PROJECT["optional-dependencies"].values() for d in extra)]
+    lava = [requirement for requirement in needed if requirement.startswith("lava")]
+    assert len(lava) == 2
+    assert all(requirement.endswith("; python_version < '3.11'") for requirement in lava)
+    pins = (ROOT / "constraints-py311.txt").read_text(encoding="utf-8")
+    assert "lava" not in re.sub(r"^#.*$", "", pins, flags=re.MULTILINE)
+    assert "\ntorch==2.13.0\n" in pins
 
 
 def test_the_core_needs_neither_torch_nor_lava() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torchvision import datasets, transforms
 
-from spikegen.errors import ConfigError
+from spikegen.errors import ConfigError, MissingPackageError
 from spikegen.training import ImageSet, Trainer, load_images
 from spikegen.training.datasets import data_root
 from spikegen.training.tasks import NoisePrediction
@@ -202,7 +202,7 @@ def test_damaged_idx_files_are_one_error(damage: Callable[[bytes], bytes], tmp_p
 def test_without_torchvision_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(
-        ConfigError, match=r"^the data set mnist is read by torchvision .*pip install 'spikegen\[torch\]'"
+        MissingPackageError, match=r"^the data set mnist is read by torchvision .*pip install 'spikegen\[data\]'"
     ):
         load_images("mnist", tmp_path)
     assert len(load_images("digits")) == 1797

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spikegen.errors import ConfigError
+from spikegen.errors import ConfigError, MissingPackageError
 from spikegen.training.datasets.imageset import ImageSet
 from spikegen.training.datasets.pictures import faces
 
@@ -71,13 +71,14 @@ def published(name: str, root: Path, *, download: bool) -> ImageSet:
         download: fetch what is missing, from where torchvision knows it to be.
 
     Raises:
-        ConfigError: torchvision is missing, or the files are missing, damaged or cannot be fetched.
+        MissingPackageError: torchvision is missing, or does not fit torch.
+        ConfigError: the files are missing, damaged or cannot be fetched.
     """
     try:
         from torchvision import datasets
-    except ImportError as error:
-        raise ConfigError(
-            f"the data set {name} is read by torchvision ({error}); pip install 'spikegen[torch]'"
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was made for another torch
+        raise MissingPackageError(
+            f"the data set {name} is read by torchvision ({error}); pip install 'spikegen[data]'"
         ) from error
     entry = PUBLISHED[name]
     folder = root / entry.place
