@@ -48,7 +48,7 @@ def read_inputs(path: Path, shape: tuple[int, ...], most: int | None = None) -> 
         raise ConfigError(
             f"{path}: it holds {array.dtype} {array.shape}, the network takes numbers (N, {size}), N >= 1"
         )
-    inputs = np.asarray(array[:most], dtype=np.float64).reshape(-1, *shape)
+    inputs = np.array(array[:most], dtype=np.float64).reshape(-1, *shape)
     if not np.isfinite(inputs).all():
         raise ConfigError(f"{path}: input {int(np.argwhere(~np.isfinite(inputs))[0][0])} is not finite")
     return inputs

@@ -192,7 +192,8 @@ def load_weights(module: nn.Module, path: Path) -> str:
     try:
         module.load_state_dict(dict(state.tensors))
     except RuntimeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        _, _, reasons = str(error).partition("\n")
+        raise ConfigError(f"{path}: it does not fit {type(module).__name__}: {reasons.strip()}") from error
     return state.digest
 
 
@@ -210,11 +211,12 @@ def _samples(source: str, samples: Any, shape: tuple[int, ...]) -> npt.NDArray[n
 
     try:
         inputs = np.asarray(samples.detach().cpu() if hasattr(samples, "detach") else samples, dtype=np.float64)
-        inputs = inputs.reshape(-1, *shape) if inputs[0].size == np.prod(shape) else inputs
+        inputs = inputs.reshape(-1, *shape) if inputs.size and inputs[0].size == np.prod(shape) else inputs
     except (TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"{source}: the inputs that it returned are no array of numbers: {error}") from error
+    size = ", ".join(map(str, shape))
     if inputs.shape[1:] != shape or not len(inputs) or not np.isfinite(inputs).all():
         raise ConfigError(
-            f"{source}: the inputs that it returned are {inputs.shape}, expected finite numbers (N, {shape})"
+            f"{source}: the inputs that it returned are {inputs.shape}, expected finite numbers (N, {size})"
         )
     return inputs

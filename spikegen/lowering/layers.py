@@ -180,6 +180,8 @@ INSTEAD: dict[str, str] = {
     "interpolate": "nn.Upsample",
     "max_pool2d": "nn.MaxPool2d behind a neuron",
     "avg_pool2d": "nn.AvgPool2d",
+    "unsqueeze": "the frame of one timestep: it is repeated where the input is constant",
+    "repeat": "the frame of one timestep: it is repeated where the input is constant",
     "permute": "the layout of the library from the start",
     "transpose": "the layout of the library from the start",
     "Affine": "Dense, and read its spikes",

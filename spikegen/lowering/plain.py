@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from spikegen.errors import LoweringError
 from spikegen.lowering.calls import FIRST, FOLDED, LAST, STEP
@@ -45,13 +45,7 @@ def time_of(module: nn.Module) -> str:
 def _inside(module: nn.Module, name: str) -> bool:
     """Whether layer ``name`` is a part of a SpikingNeuron."""
     path = name.split(".")
-    return any(isinstance(module.get_submodule(".".join(path[:end])), SpikingNeuron) for end in range(1, len(path)))
-
-
-def repeats_its_input(graph: fx.Graph) -> bool:
-    """Whether the model makes the frames of all timesteps from one image by itself."""
-    image = next(node for node in graph.nodes if node.op == "placeholder")
-    return any(node.op == "call_method" and node.target in ("unsqueeze", "repeat") for node in image.users)
+    return any(isinstance(module.get_submodule(".".join(path[:end])), SpikingNeuron) for end in range(len(path)))
 
 
 class PlainNetwork(nn.Module):

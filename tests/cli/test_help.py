@@ -63,8 +63,8 @@ def test_the_overview_lists_every_command_in_the_order_of_the_pipeline() -> None
     places = [output.index(entry.summary) for entry in COMMANDS.values()]
     assert places == sorted(places)
     order = (
-        "data train import export tune inspect check verify statistics sample run deploy submit status fetch reconstruct "
-        "report"
+        "data train import export tune inspect check verify statistics sample run deploy submit status fetch "
+        "reconstruct report"
     )
     assert list(COMMANDS) == order.split()
 

@@ -23,6 +23,7 @@ from spikegen.lowering.export_module import InputSpec, export_module
 from spikegen.program import Program
 from spikegen.simulator import Simulator
 from spikegen.verification import SlayerTarget
+from tests.lowering.networks import on_grid
 
 ROOT = Path(spikegen.__file__).parents[1]
 IMAGES, T = 3, 8  # T a power of two: on hardware resets need it
@@ -110,6 +111,27 @@ def test_a_skip_a_pool_and_a_transposed_convolution(example: ModuleType, tmp_pat
             block.export_hdf5(file.create_group(f"layer/{index}"))
     with pytest.raises(NotImplementedError):
         Network(str(tmp_path / "skip.net"), input_shape=(8, 8, 1))
+
+
+def test_spikingjelly_on_lava() -> None:
+    """On weights that integers hold, Lava fires as SpikingJelly itself does."""
+    from spikingjelly.activation_based import functional, layer, neuron
+
+    model = nn.Sequential(
+        layer.SeqToANNContainer(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)),
+        neuron.IFNode(step_mode="m"),
+        layer.SeqToANNContainer(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 5)),
+        neuron.IFNode(step_mode="m"),
+    )
+    on_grid(model, seed=3)
+    spec = InputSpec((1, 8, 8), T, bits=3, largest=7.0)
+    program = export_module(model, spec).network("network")
+    images = np.random.default_rng(4).integers(-7, 8, (IMAGES, 1, 8, 8)).astype(np.float32)
+    found = messages(program, "3", images)
+    functional.reset_net(model)
+    with torch.no_grad():
+        sent = model(torch.from_numpy(images).expand(T, *images.shape)).transpose(0, 1).numpy()
+    np.testing.assert_array_equal(sent, found)
 
 
 def _shaped(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

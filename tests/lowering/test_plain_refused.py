@@ -1,0 +1,284 @@
+"""Models of other libraries that are refused, by name and with what to do; and what the forms of time mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based import layer, neuron
+from torch import Tensor, nn
+
+from spikegen.errors import LoweringError
+from spikegen.lowering.export_module import InputSpec, export_module
+from spikegen.lowering.plain import time_of
+from spikegen.models import SpikingNeuron
+from spikegen.program import Lif, Program
+from spikegen.simulator import Simulator
+from tests.lowering.plain_cases import CUBA, FEATURES, IMAGE, STREAMED, Calls, T, between, blocks, conv, fire, spikes
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning")
+
+
+def slayer(*made: Callable[[Any], nn.Module]) -> nn.Module:
+    return blocks(*made)()
+
+
+class Loop(nn.Module):
+    """The timesteps in the model itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = spikes()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x) + self.body(x)
+        return y
+
+
+class Skip(nn.Module):
+    """SLAYER blocks whose branches meet at different times, unless ``shift`` is False."""
+
+    def __init__(self, *, shift: bool) -> None:
+        super().__init__()
+        from lava.lib.dl.slayer.block import cuba
+
+        self.a, self.b, self.c = (
+            cuba.Conv(CUBA, 2, 2, 3, padding=1, weight_scale=3, delay_shift=shift) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        y: Tensor = self.c(x + self.b(x))
+        return y
+
+
+def delayed(values: list[float], *, shift: bool = True) -> nn.Module:
+    """Two Conv blocks, the first with axonal delays."""
+    model = slayer(
+        lambda c: c.Conv(CUBA, 2, 4, 3, weight_scale=3, delay=True, delay_shift=shift),
+        lambda c: c.Conv(CUBA, 4, 2, 3, weight_scale=3),
+    )
+    model(torch.zeros(1, 2, 6, 6, T))
+    model[0].delay.delay.data = torch.tensor(values)  # type: ignore[index, union-attr]
+    return model
+
+
+def normed(kind: str, block: int) -> nn.Module:
+    """Blocks of which one has a norm, whose statistics are not 0."""
+    from lava.lib.dl.slayer.neuron import norm
+
+    params = {**CUBA, "norm": lambda: getattr(norm, kind)(2)}
+    model = slayer(
+        *(
+            lambda c, mine=(index == block): c.Conv(params if mine else CUBA, 2, 2, 3, padding=1, weight_scale=4)
+            for index in range(2)
+        )
+    )
+    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index, union-attr, operator]
+    return model
+
+
+def broken_code(x: Tensor) -> Tensor:
+    return x + torch.zeros(1).tolist()[1]
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
+    "max pool of currents": (
+        lambda: nn.Sequential(conv(), nn.MaxPool2d(2), fire()),
+        IMAGE,
+        "1: 0 is real-valued; .* beh",
+    ),
+    "soft reset": (
+        lambda: nn.Sequential(conv(), neuron.IFNode(v_reset=None)),
+        IMAGE,
+        "1: it subtracts its threshold; ",
+    ),
+    "reset to another": (
+        lambda: nn.Sequential(conv(), neuron.IFNode(v_reset=0.5)),
+        IMAGE,
+        r"resets to 0\.5; .*v_reset=0\.0",
+    ),
+    "single-step layer": (
+        lambda: nn.Sequential(layer.Conv2d(2, 2, 1), fire("m")),
+        IMAGE,
+        r"its step_mode is 's'.*use step_mode='m'",
+    ),
+    "torch layer of all timesteps": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), fire("m")),
+        IMAGE,
+        r"0 \(Conv2d\): it does not take \(T, N, \.\.\.\).*SeqToANN",
+    ),
+    "torch layer in SLAYER": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), slayer(lambda c: c.Pool(CUBA, 2))),
+        STREAMED,
+        r"\(N, \.\.\., T\).*slayer\.block",
+    ),
+    "state in a folded container": (
+        lambda: layer.SeqToANNContainer(nn.Conv2d(2, 2, 1), fire()),
+        IMAGE,
+        r"0\.1 \(IFNode\): it does not take \(T \* N",
+    ),
+    "two libraries": (
+        lambda: nn.Sequential(fire(), SpikingNeuron(T)),
+        IMAGE,
+        "step by 0, folded by 1; use the layers of one library",
+    ),
+    "loop": (Loop, IMAGE, "body.0: it is used twice.*leave loops over timesteps out"),
+    "flatten of time": (
+        lambda: nn.Sequential(spikes("m"), nn.Flatten()),
+        IMAGE,
+        r"axes 1 to 4 of \(6, 'N', 4, 6, 6\) .* flatten\(2, 4\)",
+    ),
+    "no features": (
+        lambda: nn.Sequential(spikes(), nn.Linear(6, 6), fire()),
+        IMAGE,
+        r"1: it reads \(4, 6, 6\), not features; flatten",
+    ),
+    "features to convolution": (
+        lambda: between(nn.Flatten(), conv()),
+        IMAGE,
+        "2 .Conv2d.: it takes pixels, its input is features",
+    ),
+    "features that differ": (lambda: between(features=9), IMAGE, r"2\.0: it reads 9 features, 0\.1 has 144"),
+    "no square": (
+        lambda: nn.Sequential(nn.Linear(12, 8), fire(), nn.Unflatten(1, (2, 1, 4)), conv(), fire()),
+        FEATURES,
+        "only squares of them",
+    ),
+    "biases that become pixels": (
+        lambda: nn.Sequential(nn.Linear(12, 8), nn.Unflatten(1, (2, 2, 2)), conv(), fire()),
+        FEATURES,
+        "a Linear without a bias",
+    ),
+    "batch into features": (lambda: Calls(lambda x: x.view(6, -1), spikes()), IMAGE, "time and batch must stay"),
+    "mean over pixels": (lambda: Calls(lambda x: x.mean(-1), spikes("m")), IMAGE, "only a mean or sum over SNN time"),
+    "mean of features": (lambda: between(nn.BatchNorm1d(4)), IMAGE, r"BatchNorm1d\): it takes|BatchNorm2d, before"),
+    "two values": (lambda: Calls(lambda x: (x, x), spikes()), IMAGE, "a model must return one value"),  # type: ignore[arg-type, return-value]
+    "branches": (
+        lambda: Skip(shift=True),
+        STREAMED,
+        "add .add.: it joins values that come 1 and 2 timesteps after .*delay_shift=False",
+    ),
+    "axonal delays": (
+        lambda: delayed([0.0, 1.0, 2.0, 3.0]),
+        STREAMED,
+        "0: its axonal delays are 0 to 3 timesteps; .* give them one value",
+    ),
+    "late bias": (
+        lambda: normed("MeanOnlyBatchNorm", 1),
+        STREAMED,
+        "1.neuron .Conv.: its bias acts from the first timestep on.*1 timesteps",
+    ),
+    "power-of-two norm": (
+        lambda: normed("WgtScaleBatchNorm", 0),
+        STREAMED,
+        "WgtScaleBatchNorm of its neuron .*use MeanOnlyBatchNorm",
+    ),
+    "count_log": (lambda: slayer(lambda c: c.Pool(CUBA, 2, count_log=True)), STREAMED, "count_log=False"),
+    "overlapping pools": (
+        lambda: slayer(lambda c: c.Pool(CUBA, 3, stride=2)),
+        STREAMED,
+        r"kernel \(3, 3\), stride \(2, 2\).* mix channels",
+    ),
+    "pool that leaves a rest": (
+        lambda: slayer(lambda c: c.Pool(CUBA, 4)),
+        InputSpec((1, 5, 5), T),
+        "5 pixels are no whole windows of 4",
+    ),
+    "blocks": (
+        lambda: slayer(lambda c: c.Recurrent(dict(CUBA), 4, 4), lambda c: c.Affine(CUBA, 4, 4)),
+        InputSpec((4, 1, 1), T, flat=True),
+        r"(?s)0 .Recurrent.: .*use Dense.*1 .Affine.*use Dense",
+    ),
+    "many": (
+        lambda: nn.Sequential(conv(), nn.ReLU(), nn.GroupNorm(1, 4), nn.Softmax(1)),
+        IMAGE,
+        "(?s)ReLU.*spiking neuron.*GroupNorm.*BatchNorm2d.*Softmax.*host",
+    ),
+    "an error of the model": (
+        lambda: Calls(broken_code, spikes()),
+        IMAGE,
+        r"cannot be traced: IndexError: .* \(test_plain_refused\.py, line \d+, in broken_code\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_lowered_is_refused_by_name(name: str) -> None:
+    build, spec, message = REFUSED[name]
+    with pytest.raises(LoweringError) as refused:
+        export_module(build(), spec)
+    assert re.search(message, str(refused.value)), refused.value
+
+
+def test_unknown_readout() -> None:
+    with pytest.raises(LoweringError, match="readout 'max' is unknown; choose one of mean, sum, last"):
+        export_module(between(), IMAGE, readout="max")
+
+
+def program_of(model: nn.Module, spec: InputSpec, **options: Any) -> Program:
+    return export_module(model, spec, **options).network("network")
+
+
+def trains(seed: int = 3) -> np.ndarray[Any, np.dtype[np.int32]]:
+    return np.random.default_rng(seed).integers(0, 2, (4, T, 2, 6, 6)).astype(np.int32)
+
+
+def spikes_of(model: nn.Module, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What a SLAYER model sends, [N, T, ...]."""
+    with torch.no_grad():
+        sent: Tensor = model(torch.from_numpy(inputs).float().movedim(1, -1)).movedim(-1, 1)
+    return sent.numpy()
+
+
+def test_equal_delays_move_the_window() -> None:
+    torch.manual_seed(0)
+    model = delayed([2.3, 2.0, 2.9, 2.5])
+    program = program_of(model, STREAMED)
+    frames = trains()
+    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
+    sent = spikes_of(model, frames)
+    lag = 2 + 1 + 1
+    assert 0 < sent[:, lag:].mean() < 1
+    np.testing.assert_array_equal(sent[:, lag:], found[:, :-lag])
+    assert not sent[:, :lag].any()
+    (readout,) = program.readouts()
+    np.testing.assert_array_equal(readout.weights, [1 / T] * (T - lag) + [0.0] * lag)
+
+
+def test_without_shifts_a_skip_is_exact_to_the_last_timestep() -> None:
+    torch.manual_seed(0)
+    model = Skip(shift=False)
+    frames = trains()
+    found = Simulator(program_of(model, STREAMED)).evaluate(frames, 0, record=True).messages["c.neuron"]
+    assert 0 < found.mean() < 1
+    np.testing.assert_array_equal(spikes_of(model, frames), found)
+
+
+def test_the_norm_of_a_slayer_neuron_is_a_bias_of_its_membrane() -> None:
+    model = normed("MeanOnlyBatchNorm", 0)
+    program = program_of(model, STREAMED)
+    lif = next(p for p in program.populations if p.name == "0.neuron")
+    assert isinstance(lif, Lif)
+    assert lif.bias_mant.any()
+    frames = trains()
+    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
+    np.testing.assert_array_equal(spikes_of(model, frames)[:, 2:], found[:, :-2])
+
+
+@pytest.mark.parametrize(("readout", "weights"), [("mean", [1 / T] * T), ("sum", [1.0] * T), ("last", [0.0] * 5 + [1])])
+def test_the_readout_of_a_model_that_has_none(readout: str, weights: list[float]) -> None:
+    (found,) = program_of(between(), IMAGE, readout=readout).readouts()
+    np.testing.assert_array_equal(found.weights, weights)
+
+
+def test_where_a_model_has_time() -> None:
+    assert time_of(between()) == "step"
+    assert time_of(nn.Sequential(spikes("m"), layer.SeqToANNContainer(nn.Conv2d(4, 2, 1)))) == "first"
+    assert time_of(Skip(shift=True)) == "last"
+    assert time_of(SpikingNeuron(T)) == "folded"
+    assert time_of(nn.Linear(2, 2)) == "step"
