@@ -112,6 +112,41 @@ def residual() -> nir.NIRGraph:
     return graph
 
 
+def resting() -> nir.NIRGraph:
+    """A v_leak of its own for every neuron."""
+    full = np.ones(5)
+    neuron = nir.LIF(full * DT * 4, full * 4, np.arange(5) / 4.0, full * 0.75, full * 0)
+    return chain((12,), nir.Linear(weights(5, 12)), neuron, out=(5,))
+
+
+def varied() -> nir.NIRGraph:
+    """Resistances and thresholds that differ between channels, and between the pixels of what was flattened."""
+    channels = np.repeat([1.0, 2.0], 16).reshape(2, 4, 4)
+    flatten = nir.Flatten({"input": np.array([2, 4, 4])}, 0, 2)
+    pixels = np.tile([0.5, 1.0], 16)
+    nodes = (
+        conv(2, 1, 3, 4),
+        nir.IF(channels / DT, channels[::-1] / 2.0, channels * 0.0),
+        flatten,
+        nir.IF(np.ones(32) / DT, pixels, pixels * 0.0),
+        nir.Linear(weights(3, 32)),
+        fires(3),
+    )
+    return chain((1, 4, 4), *nodes, out=(3,))
+
+
+def nested() -> nir.NIRGraph:
+    """A graph inside of a graph."""
+    inner = chain((5,), nir.Affine(weights(5, 5, seed=4), weights(5, seed=1)), fires(5), out=(5,))
+    return chain((12,), nir.Linear(weights(5, 12)), inner, nir.Linear(weights(3, 5)), fires(3), out=(3,))
+
+
+def scalars() -> nir.NIRGraph:
+    """Parameters of neurons that are one number, as snnTorch writes them for a decay that all neurons share."""
+    one = np.float64(1.0)
+    return chain((12,), nir.Linear(weights(5, 12)), nir.LIF(one * DT * 4, one * 4, one * 0, one, one * 0), out=(5,))
+
+
 def written(graph: nir.NIRGraph, path: Path) -> Path:
     nir.write(path, graph)
     return path

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spikegen.errors import ExchangeError
 from spikegen.exporters.nir.builder import program_shape
 from spikegen.exporters.nir.convert import InputRange, import_nir
 from spikegen.exporters.nir.float_run import run_float
@@ -19,11 +20,24 @@ from spikegen.exporters.nir.write import write_nir
 from spikegen.lowering.kernels import dense_weight
 from spikegen.program import Conv, Lif, Pipeline, Program
 from spikegen.simulator import Simulator
-from tests.nir.graphs import DT, EXAMPLES, T, frames, residual, written
+from tests.nir.graphs import (
+    DT,
+    EXAMPLES,
+    T,
+    chain,
+    frames,
+    nested,
+    residual,
+    resting,
+    scalars,
+    varied,
+    weights,
+    written,
+)
 from tests.nir.reference import evaluate
 
 Array = npt.NDArray[np.float64]
-GRAPHS = {**EXAMPLES, "residual": residual}
+GRAPHS = {**EXAMPLES, "residual": residual, "resting": resting, "varied": varied, "scalars": scalars}
 RANGE = InputRange(bits=4, largest=15 / 8, streamed=True)  # holds the inputs of the examples as they are
 
 
@@ -105,6 +119,26 @@ def near_numbers(one: Program, two: Program) -> None:
             assert abs(before.vth * before.scale - after.vth * after.scale) <= before.scale
 
 
+def test_a_nested_graph_is_inlined(tmp_path: Path) -> None:
+    graph = nested()
+    given = frames(graph)
+    walked = walk(read_structure(written(graph, tmp_path / "a.nir")), T, DT)
+    spikes: dict[str, Array] = {}
+    run_float(walked, in_program_shape(given), lambda key, s: spikes.update({key: s.numpy()}))
+    inner = graph.nodes.pop("n1")
+    ends = {name: f"n1.{name}" for name in inner.nodes}
+    graph.nodes.update({f"n1.{name}": node for name, node in inner.nodes.items() if name in {"n0", "n1"}})
+    plain = [(source, target) for source, target in inner.edges if "put" not in source + target]
+    outer = {"n1": ("n1.n0", "n1.n1")}
+    graph.edges = [(outer.get(a, (a, a))[1], outer.get(b, (b, b))[0]) for a, b in graph.edges]
+    graph.edges += [(ends[source], ends[target]) for source, target in plain]
+    wanted = [evaluate(graph, image, DT) for image in given]
+    assert set(spikes) == {"n1.n1", "n3"}
+    for key, found in spikes.items():
+        np.testing.assert_array_equal(found.reshape(len(given), T, -1), [w[key] for w in wanted])
+        assert found.any()
+
+
 def same_numbers(one: Program, two: Program) -> None:
     """Equal but for names."""
     for left, right in zip((*one.populations, *one.projections), (*two.populations, *two.projections), strict=True):
@@ -115,3 +149,21 @@ def same_numbers(one: Program, two: Program) -> None:
                 np.testing.assert_array_equal(weights[0], weights[1], err_msg=left.name)
             elif key not in {"name", "source", "target", "origin", "scale", "groups"}:
                 np.testing.assert_array_equal(value, getattr(right, key), err_msg=f"{left.name}: {key}")
+
+
+@pytest.mark.parametrize(("text", "padding", "out"), [("same", (1, 4), (7, 9)), ("valid", (0, 0), (5, 1))])
+def test_the_texts_for_padding(text: str, padding: tuple[int, int], out: tuple[int, int], tmp_path: Path) -> None:
+    found = []
+    for said in (text, padding):
+        node = nir.Conv2d((7, 9), weights(2, 1, 3, 5), (1, 1), said, (1, 2), 1, np.zeros(2))
+        path = written(chain((1, 7, 9), node, out=(2, *out)), tmp_path / "a.nir")
+        images = np.random.default_rng(0).integers(0, 8, (2, 1, 7, 9)) / 8.0
+        found.append(run_float(walk(read_structure(path), T, DT), images, lambda *_: None)["output"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].any()
+
+
+def test_same_padding_of_even_kernels_is_refused(tmp_path: Path) -> None:
+    node = nir.Conv2d((7, 9), weights(2, 1, 2, 3), (1, 1), "same", (1, 1), 1, np.zeros(2))
+    with pytest.raises(ExchangeError, match="n0: padding is 'same'; whole numbers, 'valid', and 'same' for odd"):
+        walk(read_structure(written(chain((1, 7, 9), node, out=(2, 7, 9)), tmp_path / "a.nir")), T, DT)
