@@ -120,9 +120,9 @@ def _unknown(nir: NirGraph) -> list[str]:
         unknown = sorted(set(node.fields) - {*row.required, *row.optional})
         problems += [f"{node.name} ({node.type}): it has no {key}" for key in missing]
         problems += [f"{node.name} ({node.type}): {key} is no parameter of {node.type}" for key in unknown]
-    for kind, fits in (("Input", lambda found: found == 1), ("Output", lambda found: found > 0)):
+    for kind, most in (("Input", 1), ("Output", len(nir.nodes))):
         found = sum(node.type == kind for node in nir.nodes.values())
-        if not fits(found):
+        if not 1 <= found <= most:
             problems.append(f"the graph has {found} nodes {kind}, it needs one")
     leads = {target for _, target in nir.edges}
     problems += [

@@ -97,7 +97,8 @@ def main(folder: Path) -> None:
     network = norse_network()
     _livelier(network, 3.0)
     nir.write(folder / "norse.nir", to_nir(network, images[0].flatten(), dt=1.0))  # tau becomes dt tau
-    layers, fired = list(network.children()), {"1": [], "3": []}
+    layers = list(network.children())
+    fired: dict[str, list[Tensor]] = {"1": [], "3": []}
     states: list[Any] = [None] * len(layers)
     with torch.no_grad():
         for _ in range(TIMESTEPS):

@@ -36,7 +36,7 @@ def linear(node: Any, x: Array) -> Array:  # noqa: PLR0911 - one line for each p
     if isinstance(node, nir.Linear | nir.Affine):
         return np.array([(row * x).sum() for row in node.weight]) + getattr(node, "bias", 0.0)
     if isinstance(node, nir.Scale):
-        return x * node.scale
+        return np.asarray(x * node.scale)
     if isinstance(node, nir.Flatten):
         return x.reshape(-1)
     if isinstance(node, nir.Conv2d):

@@ -284,3 +284,11 @@ def test_what_nobody_hears_is_left_out_with_a_warning(tmp_path: Path) -> None:
     graph.edges += [("n0", "aside"), ("aside", "late")]
     walked = walk(read_structure(written(graph, tmp_path / "a.nir")), T, DT)
     assert walked.warnings == ("aside, late: no way leads from there to an Output; left out",)
+
+
+@pytest.mark.parametrize("kind", ["Input", "Output"])
+def test_a_graph_has_one_input_and_an_output(kind: str, tmp_path: Path) -> None:
+    path = written(EXAMPLES["IF"](), tmp_path / "a.nir")
+    with h5py.File(path, "a") as file:
+        file[f"node/nodes/{kind.lower()}/type"][()] = "Scale"
+    assert f"the graph has 0 nodes {kind}, it needs one" in refused(path)
