@@ -176,6 +176,25 @@ def test_the_python_of_the_readme_runs(
     assert re.search(r"^\d+ spikes in one evaluation", capsys.readouterr().out)
 
 
+def test_the_module_and_the_python_of_own_models_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
+    page = (ROOT / "docs" / "own_models.md").read_text(encoding="utf-8")
+    module, script = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("my_net.py").write_text(module)
+    Path("script.py").write_text(script)
+    runpy.run_path("script.py", run_name="__main__")
+    assert capsys.readouterr().out == "(16, 10, 1, 1) (16, 8, 10, 1, 1)\n"
+    np.save("x.npy", np.random.default_rng(0).random((4, 1, 8, 8)))
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in commands.splitlines():
+        main(shlex.split(line)[1:], standalone_mode=False)
+    assert "SLAYER are equal" in capsys.readouterr().out
+
+
 def test_nothing_claims_an_energy_of_loihi_2() -> None:
     pages = [README, *(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))]
     for page in pages:

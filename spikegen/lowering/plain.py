@@ -88,7 +88,8 @@ class PlainNetwork(nn.Module):
         if self.reads_out:
             return y
         weights = torch.from_numpy(READOUTS[self.form.readout or "mean"](self.timesteps)).to(y)
-        return torch.tensordot(weights, y, dims=1)
+        read: Tensor = torch.tensordot(weights, y, dims=1)
+        return read
 
     def _called(self, frames: Tensor) -> Tensor:
         """The value of ``module`` for frames (N, T, ...): (T, N, ...), or (N, ...) if it reads out by itself."""
@@ -131,7 +132,8 @@ def spiking_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, Callable[
 
 
 def _of_folded(values: list[Tensor], timesteps: int) -> Tensor:
-    return values[0].unflatten(0, (timesteps, -1))
+    together: Tensor = values[0].unflatten(0, (timesteps, -1))
+    return together
 
 
 def _of_last(values: list[Tensor], _timesteps: int) -> Tensor:

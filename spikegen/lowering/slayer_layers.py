@@ -7,6 +7,7 @@ the value: in a Program the messages of timestep t are those of frame t.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -162,12 +163,12 @@ def pool(module: Any, source: Op, weight: FloatArray, call: Call) -> ConvOp:
     rows = [_pooled_axis(size, window, call) for size, window in zip(source.shape[1:], kernel, strict=True)]
     wide = np.zeros((channels, 1, *(found[0] for found in rows)))
     taps = np.zeros((1, *(found[0] for found in rows)), dtype=bool)
-    inside = tuple(slice(found[1], found[1] + window) for found, window in zip(rows, kernel, strict=True))
-    wide[(slice(None), slice(None), *inside)] = weight[0, 0]
-    taps[(slice(None), *inside)] = True
+    top, left = (slice(found[1], found[1] + window) for found, window in zip(rows, kernel, strict=True))
+    wide[:, :, top, left] = weight[0, 0]
+    taps[:, top, left] = True
     padding = (rows[0][1], rows[1][1])
     made = conv(call, source, wide, np.zeros(channels), kernel, padding, (1, 1), channels)
-    return made if taps.all() else ConvOp(**{**vars(made), "taps": taps})
+    return made if taps.all() else dataclasses.replace(made, taps=taps)
 
 
 def unpool(module: Any, source: Op, weight: FloatArray, call: Call) -> ConvOp:

@@ -64,7 +64,7 @@ class _Tracer(fx.Tracer):
         return value
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        node = super().create_node(*args, **kwargs)
+        node: fx.Node = super().create_node(*args, **kwargs)
         if self._time:
             node.meta["time"] = self._time[-1]
         return node
@@ -77,11 +77,12 @@ def trace_modules(model: nn.Module) -> fx.Graph:
         LoweringError: the calls depend on values.
     """
     try:
-        return _Tracer().trace(model.eval())
+        graph: fx.Graph = _Tracer().trace(model.eval())
     except Exception as error:  # the code of a model may raise anything
         if isinstance(error, LoweringError):
             raise
         raise LoweringError(f"{type(model).__name__}: the model cannot be traced: {describe_error(error)}") from error
+    return graph
 
 
 def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int, form: Form | None = None) -> LayerGraph:

@@ -12,6 +12,8 @@ from spikegen.runtime.lookup import lookup_decoder as lookup_decoder
 from spikegen.runtime.readout import host_readout as host_readout
 from spikegen.runtime.session import SampleResult as SampleResult
 from spikegen.runtime.session import Session as Session
+from spikegen.runtime.standalone import StandaloneResult as StandaloneResult
+from spikegen.runtime.standalone import evaluate_standalone as evaluate_standalone
 from spikegen.runtime.state import SessionState as SessionState
 from spikegen.runtime.statistics import NoisePower as NoisePower
 from spikegen.runtime.statistics import with_noise_power as with_noise_power

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,7 +28,10 @@ from tests.lowering.networks import on_grid
 
 ROOT = Path(spikegen.__file__).parents[1]
 IMAGES, T = 3, 8  # T a power of two: on hardware resets need it
-pytestmark = pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning")
+pytestmark = [
+    pytest.mark.lava,
+    pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def trained(example: ModuleType, model: nn.Module, inputs: npt.NDArray[np.float3
     return model
 
 
-def messages(program: Program, name: str, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+def messages(program: Program, name: str, inputs: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """Spikes of population ``name`` [N, T, classes] on the simulator; every other target must give the same."""
     frames = inputs.astype(np.int32)
     expected = Simulator(program).evaluate(frames, 0, record=True)

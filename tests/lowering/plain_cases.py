@@ -12,6 +12,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
 from spikegen.lowering.export_module import InputSpec
+from spikegen.models.neuron import import_cuba
 
 T = 6
 IMAGE = InputSpec((2, 6, 6), T, bits=3, largest=7.0)
@@ -49,11 +50,13 @@ class Calls(nn.Module):
 
 
 def fire(mode: str = "s", threshold: float = 1.0) -> nn.Module:
-    return neuron.IFNode(threshold, surrogate_function=surrogate.ATan(), step_mode=mode)
+    made: nn.Module = neuron.IFNode(threshold, surrogate_function=surrogate.ATan(), step_mode=mode)
+    return made
 
 
 def conv(mode: str = "s", inputs: int = 2, outputs: int = 4) -> nn.Module:
-    return layer.Conv2d(inputs, outputs, 3, padding=1, step_mode=mode)
+    made: nn.Module = layer.Conv2d(inputs, outputs, 3, padding=1, step_mode=mode)
+    return made
 
 
 def spikes(mode: str = "s") -> nn.Sequential:
@@ -78,6 +81,7 @@ def blocks(*chosen: Callable[[Any], nn.Module]) -> Callable[[], nn.Module]:
     """SLAYER blocks, each made from the package `slayer.block.cuba`."""
 
     def build() -> nn.Module:
+        import_cuba()  # says so where lava-dl is missing
         from lava.lib.dl.slayer.block import cuba
 
         torch.manual_seed(5)
@@ -89,22 +93,8 @@ def blocks(*chosen: Callable[[Any], nn.Module]) -> Callable[[], nn.Module]:
 
 
 def slayer_neuron() -> nn.Module:
-    from lava.lib.dl.slayer.neuron import cuba
-    from lava.lib.dl.slayer.synapse import layer as synapse
-
-    class Plain(nn.Module):
-        """A neuron by itself, on the input."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.fire = cuba.Neuron(2.5, 0.5, 0.25)
-            self.dense = synapse.Dense(1, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = self.fire(x)
-            return y
-
-    return Plain()
+    """A neuron by itself, on the input."""
+    return nn.Sequential(import_cuba().Neuron(2.5, 0.5, 0.25))
 
 
 CUBA = {"threshold": 0.5, "current_decay": 0.5, "voltage_decay": 0.1}

@@ -16,6 +16,7 @@ from spikegen.errors import LoweringError
 from spikegen.lowering.export_module import InputSpec, export_module
 from spikegen.lowering.plain import time_of
 from spikegen.models import SpikingNeuron
+from spikegen.models.neuron import import_cuba
 from spikegen.program import Lif, Program
 from spikegen.simulator import Simulator
 from tests.lowering.plain_cases import CUBA, FEATURES, IMAGE, STREAMED, Calls, T, between, blocks, conv, fire, spikes
@@ -44,6 +45,7 @@ class Skip(nn.Module):
 
     def __init__(self, *, shift: bool) -> None:
         super().__init__()
+        import_cuba()
         from lava.lib.dl.slayer.block import cuba
 
         self.a, self.b, self.c = (
@@ -63,12 +65,13 @@ def delayed(values: list[float], *, shift: bool = True) -> nn.Module:
         lambda c: c.Conv(CUBA, 4, 2, 3, weight_scale=3),
     )
     model(torch.zeros(1, 2, 6, 6, T))
-    model[0].delay.delay.data = torch.tensor(values)  # type: ignore[index, union-attr]
+    model[0].delay.delay.data = torch.tensor(values)  # type: ignore[index]
     return model
 
 
 def normed(kind: str, block: int) -> nn.Module:
     """Blocks of which one has a norm, whose statistics are not 0."""
+    import_cuba()
     from lava.lib.dl.slayer.neuron import norm
 
     params = {**CUBA, "norm": lambda: getattr(norm, kind)(2)}
@@ -78,12 +81,13 @@ def normed(kind: str, block: int) -> nn.Module:
             for index in range(2)
         )
     )
-    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index, union-attr, operator]
+    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index, operator]
     return model
 
 
 def broken_code(x: Tensor) -> Tensor:
-    return x + torch.zeros(1).tolist()[1]
+    broken: Tensor = x + torch.zeros(1).tolist()[1]
+    return broken
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
@@ -232,7 +236,8 @@ def spikes_of(model: nn.Module, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any,
     """What a SLAYER model sends, [N, T, ...]."""
     with torch.no_grad():
         sent: Tensor = model(torch.from_numpy(inputs).float().movedim(1, -1)).movedim(-1, 1)
-    return sent.numpy()
+    found: np.ndarray[Any, Any] = sent.numpy()
+    return found
 
 
 def test_equal_delays_move_the_window() -> None:
