@@ -21,7 +21,7 @@ AnyOp = TypeVar("AnyOp", bound=Op)
 
 # What one graph may ask for: a hostile file of a few bytes could declare paddings and layers that take days.
 GRAPH_NEURONS_MAX = NEURONS_MAX
-GRAPH_MACS_MAX = 1 << 40
+GRAPH_MACS_MAX = 1 << 38
 FLATTENED_MAX = 4096  # neurons of a value that must be brought into one column; the kernel has their square
 _NAME_MAX = 48
 
@@ -82,13 +82,13 @@ class Builder:
 
     def add(self, op: AnyOp) -> AnyOp:
         """``op``, after the sizes of the graph were checked."""
-        self.neurons += math.prod(op.shape)
+        self.neurons += math.prod(op.shape) * self.timesteps
         if isinstance(op, ConvOp):
             self.macs += math.prod(op.shape) * math.prod(op.weight.shape[1:]) * self.timesteps
         if self.neurons > GRAPH_NEURONS_MAX or self.macs > GRAPH_MACS_MAX:
             raise ExchangeError(
-                f"{op.name}: with it the graph has {self.neurons} values and {self.macs} multiply-accumulates, the "
-                f"limits are {GRAPH_NEURONS_MAX} and {GRAPH_MACS_MAX}"
+                f"{op.name}: with it the graph has {self.neurons} values and {self.macs} multiply-accumulates over "
+                f"{self.timesteps} timesteps, the limits are {GRAPH_NEURONS_MAX} and {GRAPH_MACS_MAX}"
             )
         self.ops[op.name] = op
         return op

@@ -46,21 +46,27 @@ PRIMITIVES: Mapping[str, Primitive] = {
         "Conv projections of one row",
         handler=linear.conv1d,
     ),
-    "Linear": Primitive(("weight",), (), "a Conv as large as the image", "a Dense projection", linear.affine),
+    "Linear": Primitive(
+        ("weight",), (), "a Conv as large as the image", "a Dense, or a kernel of the size of the image", linear.affine
+    ),
     "Affine": Primitive(
         ("weight", "bias"),
         (),
         "the same, and biases of the population behind it",
-        "a Dense projection and the biases behind it",
+        "the same with the biases behind it",
         linear.affine,
     ),
     "Scale": Primitive(
-        ("scale",), (), "folded into the convolution before it; one factor per channel", "a Relay", linear.scale
+        ("scale",),
+        (),
+        "folded into the convolution before it; one factor per channel",
+        "a Relay, or one factor per channel",
+        linear.scale,
     ),
     "AvgPool2d": Primitive(("kernel_size", "stride", "padding"), (), "depthwise Conv", handler=linear.average_pool),
     "SumPool2d": Primitive(("kernel_size", "stride", "padding"), (), "depthwise Conv", handler=linear.sum_pool),
     "Flatten": Primitive(
-        ("start_dim", "end_dim"), ("input_type",), "nothing", "between a population and a Dense", linear.flatten
+        ("start_dim", "end_dim"), ("input_type",), "nothing", "between an image and Linear or Affine", linear.flatten
     ),
     "IF": Primitive(
         ("r", "v_threshold"), ("v_reset",), "a Lif without leak", "a Lif without leak", neurons.integrate_and_fire

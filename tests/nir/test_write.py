@@ -13,7 +13,9 @@ import pytest
 from hypothesis import assume, given, settings
 
 from spikegen.errors import ConfigError, ExchangeError
+from spikegen.exporters.nir.convert import import_nir
 from spikegen.exporters.nir.losses import losses, refusals
+from spikegen.exporters.nir.primitives import PRIMITIVES
 from spikegen.exporters.nir.write import nir_graph, write_nir
 from spikegen.program import Conditioning, Conv, Dense, Input, Lif, Pipeline, Program, Readout, Relay, Standalone, load
 from spikegen.program.target import streamed_frames
@@ -78,6 +80,19 @@ def test_a_small_program_is_not_refused() -> None:
         "a": "IF",
         "out": "Output",
     }
+
+
+def test_the_table_says_what_is_written(tmp_path: Path) -> None:
+    """Of all examples and a Relay, every row that is written for something appears, and no other."""
+    relay = Relay("r", (2, 4, 4), 12, 0.5)
+    parts = small().projections[0], Conv("r->out", "r", "out", np.ones((2, 2, 3, 3), np.int8), 1, padding=(1, 1))
+    into = dataclasses.replace(parts[0], target="r")
+    programs_written = [small(populations=(relay, small().populations[1]), projections=(into, parts[1]))]
+    for name, example in EXAMPLES.items():
+        path = written(example(), tmp_path / f"{name}.nir")
+        programs_written.append(import_nir(path, 2, DT).pipeline.network("network"))
+    kinds = {type(node).__name__ for program in programs_written for node in nir_graph(program, DT).nodes.values()}
+    assert kinds == {name for name, row in PRIMITIVES.items() if row.written}
 
 
 REFUSED: dict[str, tuple[Program, str]] = {
