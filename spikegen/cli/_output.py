@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from spikegen.runtime.counts import StepCounts
 
+WIDE = 200  # columns of what goes to a file or a pipe
 _NONE: Mapping[str, Path | None] = {}
 
 
@@ -43,6 +45,16 @@ def error_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False)
+
+
+def output_console() -> Console:
+    """Where results go. Tables keep their lines whole where there is no terminal that gives a width."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)  # names may hold brackets
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    return console
 
 
 @contextlib.contextmanager
@@ -107,7 +119,6 @@ def print_summary(
     title: str, rows: Mapping[str, str], networks: Mapping[str, Mapping[str, float]], files: Sequence[Path | None]
 ) -> None:
     """The figures of a run as a table, and the files it wrote."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_header=False)
@@ -121,6 +132,6 @@ def print_summary(
         table.add_row("  events per evaluation", f"{figures['events_per_evaluation']:,.0f}")
         table.add_row("  synaptic operations per evaluation", f"{figures['stored_per_evaluation']:,.0f}")
         table.add_row("    through nonzero weights", f"{figures['effective_per_evaluation']:,.0f}")
-    console = Console(highlight=False, markup=False)  # names may hold brackets
+    console = output_console()
     console.print(table)
     console.print(f"Wrote {', '.join(str(path) for path in files if path is not None)}", soft_wrap=True)

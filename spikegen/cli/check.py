@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from spikegen.cli._lazy import EXIT_ERROR
-from spikegen.cli._output import error_console
+from spikegen.cli._output import error_console, output_console
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def _describe_network(check: Check, network: NetworkCheck, *, fix: bool) -> dict
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)  # names may hold brackets
+    console = output_console()
     board = summary["board"]
     for role, network in summary["networks"].items():
         _print_network(console, role, network, board)
@@ -104,11 +102,12 @@ def _print_network(console: Console, role: str, network: dict[str, Any], board: 
         f"{_count(network['chips'], 'chip')}"
     )
     table = Table(title="cores (the fullest of each population)", title_justify="left")
-    for heading in ("population", "cores", "delays", "sums", "tile", "neurons", "words", "full by", "share", "chips"):
+    rows = _rows(network["placements"])
+    for heading in list(rows[0]):
         left = heading in ("population", "full by")
-        table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for row in _rows(network["placements"]):
-        table.add_row(*row)
+        table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=heading == "full by")
+    for row in rows:
+        table.add_row(*row.values())
     console.print(table)
     if network["messages_between_chips"]:
         total = sum(messages for *_, messages in network["messages_between_chips"])
@@ -122,33 +121,36 @@ def _print_network(console: Console, role: str, network: dict[str, Any], board: 
         console.print(f"{mark}: {proposal['change']}: {proposal['effect']}", soft_wrap=True)
 
 
-def _rows(placements: list[dict[str, Any]]) -> list[list[str]]:
-    """One row for each population that takes cores, delays and partial sums beside it."""
+def _rows(placements: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """One row for each population that takes cores, delays and partial sums beside it; columns that say anything."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for placement in placements:
         groups.setdefault(placement["population"], []).append(placement)
     rows = []
     for name, group in groups.items():
         own = [placement for placement in group if placement["role"] == "population"]
-        cores = [
-            sum(placement["cores"] for placement in group if placement["role"] == role)
-            for role in ("population", "delay", "partial sum")
-        ]
+        cores = {
+            heading: sum(placement["cores"] for placement in group if placement["role"] == role)
+            for heading, role in (("cores", "population"), ("delays", "delay"), ("sums", "partial sum"))
+        }
         full = own[0] if own else group[0]  # an input has delays only
         first, last = min(row["chips"][0] for row in group), max(row["chips"][1] for row in group)
         rows.append(
-            [
-                name,
-                *(str(count) if count else "" for count in cores),
-                "x".join(map(str, full["tile"])),
-                f"{full['used']['neurons']:,}",
-                f"{full['used']['synapse_words']:,}",
-                full["bottleneck"].replace("_", " "),
-                f"{full['shares'][full['bottleneck']]:.0%}",
-                str(first) if first == last else f"{first}-{last}",
-            ]
+            {
+                "population": name,
+                **{heading: str(count) if count else "" for heading, count in cores.items()},
+                "tile": "x".join(map(str, full["tile"])),
+                "neurons": f"{full['used']['neurons']:,}",
+                "words": f"{full['used']['synapse_words']:,}",
+                "full by": full["bottleneck"].replace("_", " "),
+                "share": f"{full['shares'][full['bottleneck']]:.0%}",
+                "chips": str(first) if first == last else f"{first}-{last}",
+            }
         )
-    return rows
+    empty = {heading for heading in ("delays", "sums") if not any(row[heading] for row in rows)}
+    if all(row["chips"] == "0" for row in rows):
+        empty.add("chips")
+    return [{heading: cell for heading, cell in row.items() if heading not in empty} for row in rows]
 
 
 def _count(number: int, name: str) -> str:

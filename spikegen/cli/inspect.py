@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._output import error_console
+from spikegen.cli._output import error_console, output_console
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def _message(bits: int) -> str:
 
 
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)  # names may hold brackets
+    console = output_console()
     host = dict(summary["host"])
     if "noise_power" in host:
         host["noise_power"] = "not measured" if host["noise_power"] is None else "measured"

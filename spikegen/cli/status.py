@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from spikegen.cli._output import error_console
+from spikegen.cli._output import error_console, output_console
 
 if TYPE_CHECKING:
     from spikegen.hardware.inrc import Job, ShardStatus
@@ -71,7 +71,6 @@ def _wait(job: Job, interval: float) -> list[ShardStatus]:
 
 
 def _print(folder: Path, shards: list[ShardStatus]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=str(folder), title_justify="left")
@@ -87,7 +86,7 @@ def _print(folder: Path, shards: list[ShardStatus]) -> None:
             shard.detail,
         )
         table.add_row(*map(str, row))
-    console = Console(highlight=False, markup=False)  # names may hold brackets
+    console = output_console()
     console.print(table)
     stages = collections.Counter(shard.stage.value for shard in shards)
     console.print(", ".join(f"{count} {stage}" for stage, count in stages.items()))

@@ -14,7 +14,7 @@ import rich_click as click
 
 from spikegen.cli._arrays import read_inputs
 from spikegen.cli._options import SYNAPSES
-from spikegen.cli._output import error_console, working
+from spikegen.cli._output import error_console, output_console, working
 from spikegen.cli._pipeline import read_pipeline
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ def verify(
     A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
     spike generator of a decoder is compared with its look-up table. A plain network sees --input, or random inputs.
     """
-    from rich.console import Console
-
     from spikegen.errors import LoweringError
 
     try:
@@ -106,7 +104,7 @@ def verify(
     else:
         at = f" for each of the diffusion steps {', '.join(map(str, chosen))}" if chosen else ""
         first = ", ".join(("simulator", *targets[:-1]))
-        console = Console(highlight=False, markup=False)  # names may hold brackets
+        console = output_console()
         for role, result in found.items():
             _print(console, role, result, targets, known=cases[role].model is not None)
         if generator is not None:
