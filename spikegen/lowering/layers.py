@@ -194,13 +194,23 @@ INSTEAD: dict[str, str] = {
     "Neuron": "slayer.neuron.cuba.Neuron",
     "VotingLayer": "the host: it follows from the readout",
     "SynapseFilter": "LIFNode",
-    "QIFNode": "IFNode or LIFNode",
-    "EIFNode": "IFNode or LIFNode",
-    "IzhikevichNode": "IFNode or LIFNode",
     "LSTM": "spiking neurons: feedback is not supported",
     "GRU": "spiking neurons: feedback is not supported",
     "RNN": "spiking neurons: feedback is not supported",
 }
+
+
+# The same for all other layers of a library.
+_INSTEAD_OF_LIBRARY = {
+    "lava.lib.dl.slayer.": "the blocks of slayer.block.cuba",
+    "spikingjelly.activation_based.neuron.": "IFNode or LIFNode",
+}
+
+
+def instead_of(key: Any) -> str | None:
+    """What to use instead of a layer that is no key of :data:`LAYERS`; None: nothing comes near it."""
+    of_library = (hint for start, hint in _INSTEAD_OF_LIBRARY.items() if isinstance(key, str) and key.startswith(start))
+    return INSTEAD.get(layer_title(key)) or next(of_library, None)
 
 
 def layer_key(kind: Any) -> Any:

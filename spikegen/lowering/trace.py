@@ -28,7 +28,7 @@ from spikegen.lowering.graph import (
     ReadoutOp,
     Shape,
 )
-from spikegen.lowering.layers import CONTAINERS, INSTEAD, LAYERS, layer_key, layer_title
+from spikegen.lowering.layers import CONTAINERS, LAYERS, instead_of, layer_key, layer_title
 from spikegen.lowering.spikingjelly_layers import check_step_mode
 from spikegen.lowering.step_tables import StepTables
 from spikegen.lowering.torch_layers import add_handler
@@ -197,7 +197,7 @@ class _Trace:
         if key in LAYERS:
             return
         title = layer_title(key)
-        instead = INSTEAD.get(title)
+        instead = instead_of(key)
         raise LoweringError(f"{name} ({title}): unknown layer" + ("" if instead is None else f"; use {instead}"))
 
     def _lower(self, node: fx.Node) -> Op:

@@ -24,6 +24,7 @@ from spikegen.lowering.export_module import InputSpec, export_module
 from spikegen.program import Program
 from spikegen.simulator import Simulator
 from spikegen.verification import SlayerTarget
+from tests.cli.commands import succeed, summary
 from tests.lowering.networks import on_grid
 
 ROOT = Path(spikegen.__file__).parents[1]
@@ -115,6 +116,27 @@ def test_a_skip_a_pool_and_a_transposed_convolution(example: ModuleType, tmp_pat
             block.export_hdf5(file.create_group(f"layer/{index}"))
     with pytest.raises(NotImplementedError):
         Network(str(tmp_path / "skip.net"), input_shape=(8, 8, 1))
+
+
+def test_the_example_goes_through_the_command_line(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        example.main(tmp_path, epochs=0)
+    monkeypatch.chdir(ROOT / "examples")
+    inputs = {"chain": (64, tmp_path / "x.npy"), "skip": ("1x8x8", tmp_path / "pixels.npy")}
+    for name, (shape, file) in inputs.items():
+        weights, pipeline = tmp_path / f"{name}.pt", tmp_path / f"{name}.h5"
+        options = ("--input", shape, "-T", 16, "--weights", weights, "--calibration", file, "-o", pipeline)
+        exported = summary("export", f"slayer_digits:{name}", *options)
+        assert set(exported["networks"]["network"]["float_agreement"]["spikes"].values()) == {1.0}
+        succeed("run", pipeline, "--input", file, "-n", 8, "-o", tmp_path / "y.npy")
+        model = getattr(example, name)().eval()
+        model.load_state_dict(torch.load(weights, weights_only=True))
+        with torch.no_grad():
+            rates = model(torch.from_numpy(np.load(file)[:8]).movedim(1, -1)).mean(-1)
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy")[..., 0, 0], rates.numpy())  # of 1/16: exact
+        assert rates.any() or name == "chain"
 
 
 def test_spikingjelly_on_lava() -> None:

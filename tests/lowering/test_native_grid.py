@@ -12,7 +12,7 @@ from spikegen.lowering.currents import SAMPLE_MACS, sample
 from spikegen.lowering.graph import FloatArray
 from spikegen.lowering.input_format import InputFormat
 from spikegen.lowering.kernels import Kernel
-from spikegen.lowering.native_grid import Grid, native_grids, native_threshold, weight_step
+from spikegen.lowering.native_grid import Grid, native_grids, native_threshold, unit_grid, weight_step
 from spikegen.lowering.network import FloatNetwork, FloatPopulation, FloatProjection
 from spikegen.lowering.quantize import quantize
 from spikegen.lowering.relay_room import RELAY_LEVELS, relay_floor, relays_fit
@@ -167,3 +167,22 @@ def test_relays_need_room() -> None:
         fits[inputs] = relays_fit(found, port)
         assert fits[inputs] is (relay_floor(found, port) * RELAY_LEVELS <= 0.5)
     assert fits == {8: True, 4096: False}
+
+
+@pytest.mark.parametrize(
+    ("weights", "exponents"),
+    [
+        ([[-256.0, 254.0]], (1,)),
+        ([[0.0, 127.0]], (0,)),
+        ([[0.0, 128.0]], (1,)),
+        ([[0.0, 129.0]], None),  # odd, and too large for 8 bits
+        ([[-1.0, 2.0]], None),  # of mixed sign, which is even on Loihi
+        ([[-8.0, 1016.0], [0.0, 3.0]], (3, 0)),
+        ([[0.0, 0.0]], (0,)),
+        ([[0.5, 2.0]], None),
+    ],
+)
+def test_the_grid_of_a_neuron_that_counts(weights: list[list[float]], exponents: tuple[int, ...] | None) -> None:
+    unit = 1 / 64
+    found = unit_grid([np.array(row) * unit for row in weights], unit)
+    assert found == (None if exponents is None else Grid(unit, exponents))

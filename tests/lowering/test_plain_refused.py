@@ -81,7 +81,7 @@ def normed(kind: str, block: int) -> nn.Module:
             for index in range(2)
         )
     )
-    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index, operator]
+    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index]
     return model
 
 
@@ -202,6 +202,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
         lambda: nn.Sequential(conv(), nn.ReLU(), nn.GroupNorm(1, 4), nn.Softmax(1)),
         IMAGE,
         "(?s)ReLU.*spiking neuron.*GroupNorm.*BatchNorm2d.*Softmax.*host",
+    ),
+    "neurons of other kinds": (
+        lambda: nn.Sequential(conv(), neuron.QIFNode()),
+        IMAGE,
+        "1 .QIFNode.: unknown layer; use IFNode or LIFNode",
     ),
     "an error of the model": (
         lambda: Calls(broken_code, spikes()),
