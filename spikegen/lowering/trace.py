@@ -36,7 +36,6 @@ from spikegen.lowering.user_code import describe_error
 from spikegen.models.readouts import TemporalReadout
 
 _LIBRARIES = ("lava.lib.dl.slayer.", "spikingjelly.")  # their modules are layers, known or not
-_FREE = {"getattr", "getitem"}  # functions that read the sizes of a value
 OUTPUT = "output"  # the readout of a model that has none
 
 
