@@ -183,7 +183,8 @@ def export(
 def _agreement(found: dict[str, Any]) -> str:
     """How near a network is to the float model, in words."""
     shares, error = list(found["spikes"].values()), found["readout_error"]
-    spikes = f"{min(shares):.2%} to {max(shares):.2%} of the spikes of a layer are equal, " if shares else ""
+    ends = list(dict.fromkeys(f"{share:.2%}" for share in (min(shares), max(shares)))) if shares else []
+    spikes = f"{' to '.join(ends)} of the spikes of a layer are equal, " if ends else ""
     readout = "is 0" if error is None else f"differs by {error:.2%}"
     return f"    beside the float model on {found['inputs']} inputs: {spikes}the readout {readout}"
 
