@@ -65,6 +65,9 @@ class _Walker(ABC):
     def walk(self, value: Any, hint: Any, where: str) -> Any:
         """One value of annotated type ``hint``; ``where`` names it in errors."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if hasattr(origin, "__value__"):  # a `type` statement of Python 3.12: that is what NDArray is in numpy 2.5
+            hint = origin.__value__[arguments]
+            origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if origin in {types.UnionType, typing.Union}:
             return self._one_of(value, arguments, where)
         if origin is tuple:

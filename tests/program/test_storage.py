@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import types
 import typing
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 
@@ -27,7 +29,7 @@ from spikegen.program import (
     save,
     storage,
 )
-from spikegen.program.codec import decode, encode
+from spikegen.program.codec import _Encoder, decode, encode
 from tests.program.examples import alone, changed, every_field, every_primitive, image_diffusion, token_diffusion
 from tests.program.files import assert_same, refused
 from tests.strategies import programs
@@ -313,3 +315,12 @@ def test_conv_keeps_its_layout(tmp_path: Path) -> None:
     found = load(tmp_path / "p.h5").network("network").projections[0]
     assert isinstance(found, Conv)
     np.testing.assert_array_equal(found.weight, weight)
+
+
+def test_an_array_whose_type_is_an_alias() -> None:
+    """With Python 3.12 and numpy 2.5 ``NDArray[int8]`` is not ``ndarray[...]``, but names it."""
+    alias = types.SimpleNamespace(__value__=npt.NDArray)
+    encoder = _Encoder()
+    assert encoder.walk(np.zeros(2, np.int8), types.GenericAlias(alias, (np.int8,)), "x") == {"array": "000000"}  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        encoder.walk(np.zeros(2, np.int32), types.GenericAlias(alias, (np.int8,)), "x")  # type: ignore[arg-type]
