@@ -45,8 +45,6 @@ def read_pipeline(source: str, say: Callable[[str], None] | None = None) -> Pipe
     try:
         from spikegen.lowering import export_checkpoint
     except ImportError as error:
-        raise LoweringError(
-            f"{source}: exporting needs PyTorch ({error}); pip install 'spikegen[torch]'"
-        ) from error
+        raise LoweringError(f"{source}: exporting needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
     pipeline: Pipeline = export_checkpoint(source)
     return pipeline
