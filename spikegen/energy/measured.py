@@ -24,6 +24,7 @@ from typing import Any
 
 from spikegen.errors import RecordError
 from spikegen.program import Pipeline, digest
+from spikegen.runtime.records import read_record
 
 FORMAT, VERSION = "spikegen-measurement", 1
 FILE_BYTES_MAX = 1 << 20
@@ -191,18 +192,8 @@ def read_measurement(path: str | os.PathLike[str], pipeline: Pipeline) -> Measur
         RecordError: missing, too large, damaged, of another version, or of another pipeline.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RecordError(f"{path}: there is no such measurement; make one with `spikegen sample --profile` on a chip")
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise RecordError(f"{path}: {path.stat().st_size} bytes, a measurement has at most {FILE_BYTES_MAX}")
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not a readable measurement: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise RecordError(f"{path}: not a measurement (its format is not {FORMAT!r})")
-    if document.get("version") != VERSION:
-        raise RecordError(f"{path}: version is {document.get('version')!r}, this spikegen reads version {VERSION}")
+    made_by = "`spikegen sample --profile` on a chip"
+    document = read_record(path, "measurement", made_by, (FORMAT, VERSION), FILE_BYTES_MAX)
     try:
         if document["pipeline"]["digest"] != digest(pipeline):
             raise RecordError(f"{path}: this was measured with another pipeline; measure {pipeline.name}")

@@ -22,6 +22,7 @@ from spikegen.errors import ConfigError, RecordError
 from spikegen.program import Counts, Pipeline, Program, Readout, digest
 from spikegen.runtime.files import write_output
 from spikegen.runtime.lookup import lookup_decoder
+from spikegen.runtime.records import read_record
 
 FORMAT, VERSION = "spikegen-counts", 2
 FILE_BYTES_MAX = 1 << 28
@@ -96,18 +97,7 @@ def read_counts(path: str | os.PathLike[str], pipeline: Pipeline | None = None) 
         RecordError: missing, too large, damaged, of another version, or of another pipeline.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RecordError(f"{path}: there is no such counts file; make one with `spikegen sample --counts`")
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise RecordError(f"{path}: {path.stat().st_size} bytes, a counts file has at most {FILE_BYTES_MAX}")
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not a readable counts file: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise RecordError(f"{path}: not a counts file (its format is not {FORMAT!r})")
-    if document.get("version") != VERSION:
-        raise RecordError(f"{path}: version is {document.get('version')!r}, this spikegen reads version {VERSION}")
+    document = read_record(path, "counts file", "`spikegen sample --counts`", (FORMAT, VERSION), FILE_BYTES_MAX)
     try:
         name, recorded = _text(document["pipeline"]["name"]), _text(document["pipeline"]["digest"])
     except (KeyError, TypeError) as error:

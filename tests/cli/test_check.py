@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from spikegen.cli import main
 from spikegen.cli._lazy import EXIT_ERROR
 from spikegen.program import Pipeline, Program, Standalone, save
 from tests.cli.commands import refuse, run, succeed, summary
@@ -27,6 +29,33 @@ def test_a_network_that_fits() -> None:
     assert "fits Oheo Gulch (1 chip)" in text
     for population in ("a", "b", "c", "d", "out"):
         assert f"│ {population} " in text
+
+
+def test_a_table_in_a_pipe_keeps_its_lines_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal nothing gives a width; 80 columns would cut words."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name = "a_population_with_a_name_of_many_words_" * 2
+    program = skips()
+    renamed = dataclasses.replace(
+        program,
+        populations=tuple(dataclasses.replace(p, name=name) if p.name == "a" else p for p in program.populations),
+        projections=tuple(
+            dataclasses.replace(
+                p, source=name if p.source == "a" else p.source, target=name if p.target == "a" else p.target
+            )
+            for p in program.projections
+        ),
+    )
+    text = CliRunner().invoke(main, ["check", store(renamed)]).output
+    (line,) = (line for line in text.splitlines() if f" {name} " in line)
+    assert line.endswith("│")
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    (heading,) = (line for line in succeed("check", store(skips())).stdout.splitlines() if "population " in line)
+    assert "delays" in heading
+    assert "sums" not in heading  # no partial sums
+    assert "chips" not in heading  # all on one
 
 
 def test_everything_as_json() -> None:
