@@ -132,6 +132,13 @@ def test_gains_near_one_another_are_split_into_what_stays_and_what_changes() -> 
         np.testing.assert_array_equal(again.readouts[name], current, err_msg=name)
 
 
+def test_what_changes_little_does_not_choose_the_scale() -> None:
+    """A scale at which 0.3 % of the weights fill 8 bits would leave the rest no room."""
+    program, _ = lowered(on_grid(Gained(*random_gains(0.003))))
+    assert [p.name for p in program.projections if p.name.endswith(":gains")]
+    assert max(row["relative_error"] for row in program.report["quantisation"]) < 0.005
+
+
 def test_gains_of_both_signs_stay_one_payload() -> None:
     mixed = (1.0, -0.83, 0.4, 1.21)
     program, _ = lowered(on_grid(Gained(mixed, mixed, mixed)))
