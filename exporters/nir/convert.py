@@ -16,7 +16,7 @@ from torch import Tensor
 from spikegen import __version__
 from spikegen.errors import ConfigError
 from spikegen.exporters.nir.float_run import run_float
-from spikegen.exporters.nir.probe import read_checked
+from spikegen.exporters.nir.structure import read_checked
 from spikegen.exporters.nir.walk import Walked, walk
 from spikegen.lowering.calibrate import Calibration
 from spikegen.lowering.fold_batchnorm import fold_batchnorm

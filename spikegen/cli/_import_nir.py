@@ -29,7 +29,7 @@ def import_network(
     check_output(output)
     try:
         from spikegen.exporters.nir.convert import InputRange, import_nir
-        from spikegen.exporters.nir.probe import read_checked
+        from spikegen.exporters.nir.structure import read_checked
         from spikegen.exporters.nir.walk import input_shape
     except ImportError as error:
         raise LoweringError(f"importing needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
