@@ -130,7 +130,10 @@ def evaluate(program: Program, frame: npt.NDArray[np.int32], step: int) -> Resul
     for population in program.populations:
         currents = [_current(program, population.name, connections, result, t) for t in range(program.timesteps)]
         if isinstance(population, Lif):
-            result.values[population.name] = _spikes(program, population, currents, step, result)
+            spikes = _spikes(program, population, currents, step, result)
+            result.values[population.name] = [
+                {index: _late(population, spikes, index, t) for index in spikes[t]} for t in range(program.timesteps)
+            ]
         else:
             result.values[population.name] = currents
             bits = population.bits if isinstance(population, Relay) else 23
@@ -170,6 +173,12 @@ def _spikes(program: Program, population: Lif, currents: list[Values], step: int
                 u, v, current[index], vth=population.vth, du=population.du, dv=population.dv, bias=bias
             )
     return spikes
+
+
+def _late(population: Lif, spikes: list[Values], index: Index, t: int) -> int:
+    """The message of neuron ``index`` at timestep ``t``: its spike of so many timesteps before."""
+    source = t - (int(population.delays[index]) if len(population.delays) else 0)
+    return spikes[source][index] if source >= 0 else 0
 
 
 def _count(program: Program, connections: Mapping[str, dict[Index, list[Synapse]]], result: Result) -> None:

@@ -76,9 +76,11 @@ def _common_divisors(a: int, b: int) -> list[int]:
 class _Builder:
     """Grows one Program; ``rms`` is a guess of each node's typical message, from which thresholds are chosen."""
 
-    def __init__(self, draw: st.DrawFn, *, timesteps: int, max_size: int, min_exponent: int, gains: bool) -> None:
+    def __init__(
+        self, draw: st.DrawFn, *, timesteps: int, max_size: int, min_exponent: int, gains: bool, delays: bool
+    ) -> None:
         self.draw = draw
-        self.timesteps, self.gains = timesteps, gains
+        self.timesteps, self.gains, self.delays = timesteps, gains, delays
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label="weights"))
         self.max_size, self.min_exponent = max_size, min_exponent
         self.input = self._input(st.integers(2, min(6, max_size)))
@@ -227,11 +229,15 @@ class _Builder:
                 sums = self.rng.integers(-reach, reach + 1, (steps, shape[0]))
                 table = sums.clip(BIAS_MANT_MIN, BIAS_MANT_MAX) - bias
             vth = min(int(typical * draw(st.sampled_from((0.0, 0.3, 1.0, 2.0)))), VTH_MAX)
+            delays = np.empty(0, dtype=np.int64)
+            if self.delays and draw(st.integers(0, 3), label="delays") == 3:
+                delays = self.rng.integers(0, draw(st.sampled_from((1, 2, self.timesteps + 1))), shape, endpoint=True)
             du, dv = (
                 draw(st.sampled_from((4095, 4095, 0, 1024, 3000))),
                 draw(st.sampled_from((0, 0, 128, 2048, 2048, 4095))),
             )
-            self._append(Lif(name, shape, vth, du, dv, bias.astype(np.int16), bias_exp, 2.0**-6), 0.6)
+            lif = Lif(name, shape, vth, du, dv, bias.astype(np.int16), bias_exp, 2.0**-6, delays=delays)
+            self._append(lif, 0.6)
         elif kind == "relay":
             self._append(Relay(name, shape, GRADED_BITS_MAX, 2.0**-6), typical)
         else:
@@ -335,6 +341,7 @@ def programs(
     min_exponent: int = 1,
     overflow: bool = False,
     gains: bool = True,
+    delays: bool = True,
     clocks: bool = True,
 ) -> Program:
     """A small valid Program that went through ``retime``.
@@ -347,11 +354,12 @@ def programs(
         overflow: False makes Programs without ``overflow_risks``. True makes leaky accumulators with currents as large
             as allowed, so that most have a current that wraps or a membrane that clips for large frames.
         gains: whether about a quarter of the projections have gains, of either sign, some of them 0.
+        delays: whether about a quarter of the Lif populations have axonal delays, some beyond the last timestep.
         clocks: whether there may be Lif populations that hear nothing.
     """
     steps, count = draw(st.integers(1, 3), label="steps"), draw(st.integers(2, max_populations), label="populations")
     length = draw(st.sampled_from(tuple(timesteps)), label="T")
-    builder = _Builder(draw, timesteps=length, max_size=max_size, min_exponent=min_exponent, gains=gains)
+    builder = _Builder(draw, timesteps=length, max_size=max_size, min_exponent=min_exponent, gains=gains, delays=delays)
     tables = {}
     for index in range(count):
         usual = ("lif", "lif", "lif", "relay", "readout") if index else ("lif", "lif", "relay")

@@ -17,7 +17,7 @@ GRADED_BITS = 24  # width of any other graded message, with sign
 # The design rules of what a number or a process can hold; the others are estimates of sizes.
 NUMBERS = (
     *("weight_range", "threshold_bits", "decay_bits", "bias_range", "payload_bits"),
-    *("delay", "reset_period", "constant_gains"),
+    *("delay", "reset_period", "constant_gains", "axonal_delays"),
 )
 WEIGHT_EXPONENT = 7  # of doubled mantissas, limit "weight_exp" of hardware.loihi2
 

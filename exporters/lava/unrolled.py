@@ -1,4 +1,4 @@
-"""The unrolled network: one stock Lava process for every population and projection, plus Gains and Delays.
+"""The unrolled network: one stock Lava process for every population and projection, plus AxonDelays, Gains and Delays.
 
 A Feed, a Collect for every readout and Taps connect it to the host: they are no part of what runs on a chip.
 
@@ -18,7 +18,7 @@ from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 
-from spikegen.exporters.lava.processes.process import Collect, Delay, Feed, Gain, Tap
+from spikegen.exporters.lava.processes.process import AxonDelay, Collect, Delay, Feed, Gain, Tap
 from spikegen.exporters.lava.synapses import conv_weight, dense_weight, sparse_weight
 from spikegen.exporters.lava.tapping import tap_plans
 from spikegen.program import Conv, Dense, Input, Lif, Node, Program, Projection, Readout
@@ -94,8 +94,24 @@ class _Builder:
             process.name = name  # GradedVec takes none
         if not isinstance(node, Input):
             self.inputs[node.name] = process.a_in
-        if not isinstance(node, Readout):
+        if isinstance(node, Lif) and node.delays.size:
+            self.outputs[node.name] = self._late(node, process.s_out)
+        elif not isinstance(node, Readout):
             self.outputs[node.name] = process.s_out
+
+    def _late(self, population: Lif, spikes: Any) -> Any:
+        """OutPort with the messages of neurons that have axonal delays."""
+        delay = self._add(
+            AxonDelay(
+                shape=spikes.shape,
+                delays=population.delays.transpose(),
+                timesteps=self.program.timesteps,
+                offset=self.network.schedule.reset_offset(self.program.levels[population.name]),
+                name=f"axons {population.name}",
+            )
+        )
+        spikes.connect(delay.s_in)
+        return delay.s_out
 
     def _payloads(self, projection: Projection) -> Any:
         """The OutPort that carries the messages of the projection's source, times the projection's gains."""

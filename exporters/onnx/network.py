@@ -129,7 +129,19 @@ class _Network:
         neurons = Neurons(population, dtype, risky=population.name in self.risky)
         run = neurons.unrolled if self.unroll else neurons.scanned
         spikes = run(self.graph, current, self._bias(population, dtype), rest, self.program.timesteps)
-        return Signal(self.graph.cast(spikes, np.float32), np.float32, steady=False)
+        sent = self.graph.cast(spikes, np.float32)
+        return Signal(self._late(population, sent) if population.delays.size else sent, np.float32, steady=False)
+
+    def _late(self, population: Lif, spikes: str) -> str:
+        """Messages float32 (T, N, C, H, W) of spikes and axonal delays: for each neuron a frame, or a silent one."""
+        graph, shape = self.graph, population.shape
+        silence = graph.reshape(self._zeros(shape, np.float32), (1, -1, *shape))
+        frames = graph.add("Concat", silence, spikes, axis=0)
+        times = graph.constant(np.arange(1, self.program.timesteps + 1).reshape(-1, 1, 1, 1, 1), np.int64)
+        late = graph.add("Sub", times, graph.cast(graph.constant(population.delays, np.int32), np.int64))
+        chosen = graph.add("Max", late, graph.constant(0, np.int64))  # (T, 1, C, H, W)
+        chosen = graph.add("Expand", chosen, graph.add("Shape", spikes))
+        return graph.add("GatherElements", frames, chosen, axis=0)
 
     def _bias(self, population: Lif, dtype: type) -> str:
         """``bias_mant << bias_exp`` of the step, (C, 1, 1)."""

@@ -165,6 +165,17 @@ def constant_gains(subject: Subject) -> Iterator[Violation]:
             yield Violation("constant_gains", projection.name, "gains over the timesteps", found, 1, hint)
 
 
+def axonal_delays(subject: Subject) -> Iterator[Violation]:
+    """Axonal delays have no stock process on the chip that forgets late spikes at the end of an image."""
+    for node in subject.program.populations:
+        longest = int(node.delays.max(initial=0)) if isinstance(node, Lif) else 0
+        if longest:
+            hint = (
+                "train without axonal delays (delay=False in SLAYER's blocks), or with one for all neurons of a block"
+            )
+            yield Violation("axonal_delays", node.name, "axonal delay", longest, 0, hint)
+
+
 def conv_input(subject: Subject) -> Iterator[Violation]:
     """Convolutions of more than 57 pixels a side have hung on the chip (lava issue 826)."""
     program = subject.program
@@ -264,6 +275,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             delay,
             reset_period,
             constant_gains,
+            axonal_delays,
             conv_input,
             host_io,
             fan_in,

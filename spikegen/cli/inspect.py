@@ -70,6 +70,7 @@ def _describe_network(program: Program) -> dict[str, Any]:
             "message": "none" if isinstance(node, Readout) else _message(program.message_bits(name)),
             "tail": type(node.tail).__name__ if isinstance(node, Readout) and node.tail is not None else None,
             "vth": node.vth if isinstance(node, Lif) else None,
+            "axonal_delay": int(node.delays.max(initial=0)) if isinstance(node, Lif) else None,
             "scale": node.scale,
             "conditioned": name in program.conditioning.tables,
             "relative_error": errors.get(name),

@@ -144,7 +144,7 @@ class _Composer:
         self.populations: list[FloatPopulation] = []
         self.projections: list[FloatProjection] = []
         self.clocks: dict[str, FloatPopulation] = {}
-        self.neurons: dict[tuple[int, float, int, int, bytes, float | None], Block] = {}
+        self.neurons: dict[tuple[int, float, int, int, bytes, float | None, bytes], Block] = {}
         self.keep: list[Block] = []  # blocks whose id() is a key of `neurons` must stay alive
 
     def network(self) -> FloatNetwork:
@@ -244,7 +244,8 @@ class _Composer:
                     "past the decay; set current_decay to 1, or drop the bias, the BatchNorm or the conditioning"
                 )
             own = zero_bias(block.shape) if op.bias is None else op.bias[start : start + block.shape[0]]
-            key = (id(block), op.threshold, op.du, op.dv, own.tobytes(), op.unit)
+            delays = op.delays[start : start + block.shape[0]]
+            key = (id(block), op.threshold, op.du, op.dv, own.tobytes(), op.unit, delays.tobytes())
             if key not in self.neurons:
                 self.keep.append(block)
                 name = (
@@ -255,7 +256,9 @@ class _Composer:
                 bias, weight = clock.clocked(name, block.bias + own)
                 neuron = (op.threshold, op.du, op.dv)
                 self._population(
-                    FloatPopulation(name, block.shape, bias, block.table, neuron, None, op.name, start, None, op.unit),
+                    FloatPopulation(
+                        name, block.shape, bias, block.table, neuron, None, op.name, start, None, op.unit, delays
+                    ),
                     block,
                 )
                 if weight is not None:

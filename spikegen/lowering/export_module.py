@@ -27,6 +27,7 @@ from spikegen.lowering.plain import PlainNetwork, time_of
 from spikegen.lowering.trace import OUTPUT, trace
 from spikegen.lowering.user_code import describe_error
 from spikegen.program import Lif, Pipeline, Program, Standalone
+from spikegen.program.numerics import delayed
 from spikegen.runtime.readout import host_readout
 from spikegen.simulator import Simulator
 
@@ -185,7 +186,7 @@ def float_agreement(program: Program, model: PlainNetwork, inputs: FloatArray) -
             expected, sent = spikes[population.origin], found.messages[population.name]
             expected = expected.reshape(*expected.shape[:2], -1, *population.shape[1:])
             start, lag = population.origin_start, model.lags.get(population.origin, 0)
-            expected = expected[:, lag:, start : start + population.shape[0]]
+            expected = delayed(expected[:, lag:, start : start + population.shape[0]], population.delays)
             if expected.size:
                 shares[population.name] = float(np.mean(expected == sent[:, : expected.shape[1]]))
     readout = next(program.readouts())

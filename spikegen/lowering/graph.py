@@ -28,8 +28,8 @@ class Op:
         shape: (C, H, W).
         flat: the model sees the value as a list of features, in (C, H, W) order.
         spikes: every number is 0 or 1.
-        lag: timesteps by which the model sees the value later than its frame, at least 0. The graph has no lags: all
-            values of timestep t are of frame t, and where the model ends, the weights of the readout are moved.
+        lag: timesteps by which the model sees the value later than the graph has it, at least 0. Delays that all paths
+            share are left out of the graph, and where the model ends, the weights of the readout are moved.
     """
 
     name: str
@@ -119,6 +119,7 @@ class NeuronOp(Op):
         bias: float64 [C], added to the membrane at every timestep, past the decay of the current; None: no bias.
         unit: real value of one unit of current in which the model's neuron counts (SLAYER); None: it does not count.
             Where the weights are whole units too, the population keeps it, and its state is rounded as the model's.
+        delays: axonal delays, int32 [C, H, W], or empty for none.
     """
 
     threshold: float
@@ -126,6 +127,7 @@ class NeuronOp(Op):
     dv: int
     bias: FloatArray | None = None
     unit: float | None = None
+    delays: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 @dataclass(frozen=True, eq=False)

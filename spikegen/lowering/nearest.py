@@ -69,6 +69,7 @@ def quantized_population(
         lsb,
         population.origin,
         population.origin_start,
+        population.delays,
     )
     table = None if population.table is None else (mantissas[:-1] - mantissas[-1]).astype(np.int16)
     return node, table

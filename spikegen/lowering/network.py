@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from spikegen.lowering.graph import FloatArray, Shape
 from spikegen.lowering.kernels import Kernel, mean_fan_out
@@ -27,6 +28,7 @@ class FloatPopulation:
         origin, origin_start: the source layer and the first of its channels (Lif).
         tail: further layers of the host behind a readout, or None.
         unit: real value of one unit of current that the model's neuron counts in (Lif), or None.
+        delays: axonal delays of a Lif, int32 [C, H, W], or empty.
     """
 
     name: str
@@ -39,6 +41,7 @@ class FloatPopulation:
     origin_start: int = 0
     tail: SwishTail | None = None
     unit: float | None = None
+    delays: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
     def is_relay(self) -> bool:

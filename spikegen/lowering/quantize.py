@@ -24,7 +24,7 @@ from spikegen.lowering.relay_room import relay_floor
 from spikegen.lowering.scale_search import Candidate, ScaleSearch
 from spikegen.program import Conditioning, Conv, Lif, Population, Program, Relay
 from spikegen.program.bounds import message_interval
-from spikegen.program.numerics import lif_step
+from spikegen.program.numerics import delayed, lif_step
 
 Messages = npt.NDArray[np.int32]
 
@@ -122,7 +122,7 @@ def _messages(best: Candidate, timesteps: int, steps: npt.NDArray[np.int64]) -> 
         u, v, spikes[:, t] = lif_step(
             u, v, current[:, t].astype(np.int64), vth=node.vth, du=node.du, dv=node.dv, bias=bias
         )
-    return spikes
+    return delayed(spikes, node.delays)
 
 
 def _report_row(best: Candidate, incoming: Sequence[FloatProjection]) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 """Handlers of lava-dl's SLAYER: `slayer.block.cuba` and `slayer.neuron.cuba.Neuron`. Nothing of it is imported.
 
 A block is a synapse, CUBA neurons, a shift by one timestep (``delay_shift``, for the timestep that a synapse takes on
-Loihi) and, where wanted, axonal delays (lava-dl ``slayer/block/base.py``). The shifts and delays become the *lag* of
-the value: in a Program the messages of timestep t are those of frame t.
+Loihi) and, where wanted, axonal delays (lava-dl ``slayer/block/base.py``). What all neurons of a block share becomes
+the *lag* of the value, the rest axonal delays of the population.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from spikegen.lowering.calls import Call, array, pair, refusal
@@ -44,8 +44,10 @@ def cuba_decays(neuron: Any, call: Call) -> tuple[int, int]:
     return decay - 1, leak
 
 
-def cuba_neuron(neuron: Any, source: Op, call: Call, lag: int = 0) -> NeuronOp:
-    """The population of a ``slayer.neuron.cuba.Neuron`` that SLAYER's own model of time is around."""
+def cuba_neuron(
+    neuron: Any, source: Op, call: Call, lag: int = 0, delays: npt.NDArray[np.int32] | None = None
+) -> NeuronOp:
+    """The population of a ``slayer.neuron.cuba.Neuron`` whose spikes come ``lag`` and ``delays`` timesteps later."""
     du, dv = cuba_decays(neuron, call)
     bias = None
     if neuron.norm is not None:
@@ -67,6 +69,7 @@ def cuba_neuron(neuron: Any, source: Op, call: Call, lag: int = 0) -> NeuronOp:
         dv,
         bias,
         1.0 / neuron.w_scale,
+        delays=np.empty(0, np.int32) if delays is None else delays,
         flat=source.flat,
         lag=lag,
     )
@@ -88,7 +91,7 @@ def block(synapse: Synapse) -> Callable[[Any, Sequence[Op], Call], tuple[Op, ...
         inner = Call(f"{call.name}.synapse", {}, (), call.time, call.timesteps)
         summed = synapse(module, inputs[0], _weight(module, call), inner)
         fired = Call(f"{call.name}.neuron", {}, (), call.time, call.timesteps)
-        return summed, cuba_neuron(module.neuron, summed, fired, _lag(module, call))
+        return summed, cuba_neuron(module.neuron, summed, fired, *_delays(module, summed, call))
 
     return handler
 
@@ -110,21 +113,24 @@ def _weight(module: Any, call: Call) -> FloatArray:
     return array(weight)[..., 0]
 
 
-def _lag(module: Any, call: Call) -> int:
-    """Timesteps by which the block delays its spikes."""
-    lag = 1 if module.delay_shift is True else 0
-    if module.delay is None:
-        return lag
+def _delays(module: Any, neurons: Op, call: Call) -> tuple[int, npt.NDArray[np.int32]]:
+    """Timesteps by which the block delays all spikes, and by how many more those of each neuron; empty for none.
+
+    lava-dl ``slayer/axon/delay.py``: one delay for each channel, clipped to 0 .. max_delay, without its fraction.
+    """
+    shift = 1 if module.delay_shift is True else 0
+    none = np.empty(0, np.int32)
+    if module.delay is None or not module.delay.init:  # below 1 until they are learnt
+        return shift, none
     given = array(module.delay.delay)
-    most = math.inf if module.delay.max_delay is None else module.delay.max_delay
-    delays = np.unique(np.floor(np.clip(given, 0, most)))
-    if len(delays) > 1:
-        raise refusal(
-            call,
-            f"its axonal delays are {delays[0]:.0f} to {delays[-1]:.0f} timesteps; one delay for all neurons is exact, "
-            "delays of each are not supported: give them one value, or use delay=False",
-        )
-    return lag + int(delays[0])
+    if given.size != neurons.shape[0]:
+        raise refusal(call, f"it has {given.size} axonal delays for {neurons.shape[0]} channels")
+    most = np.inf if module.delay.max_delay is None else module.delay.max_delay
+    delays = np.floor(np.clip(given, 0, min(most, call.timesteps))).astype(np.int32)  # later is never
+    least = int(delays.min())
+    if (delays == least).all():
+        return shift + least, none
+    return shift + least, np.broadcast_to((delays - least)[:, None, None], neurons.shape).copy()
 
 
 def dense(_module: Any, source: Op, weight: FloatArray, call: Call) -> ConvOp:

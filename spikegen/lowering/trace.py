@@ -97,14 +97,33 @@ def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int, form: Form
     Raises:
         LoweringError: names every layer that :data:`~spikegen.lowering.layers.LAYERS` does not hold.
     """
-    return _Trace(model, trace_modules(model), shape, timesteps, steps, form or Form()).run()
+    calls, form = trace_modules(model), form or Form()
+    first = _Trace(model, calls, shape, timesteps, steps, form)
+    graph = first.run()
+    return graph if first.one_lag else _Trace(model, calls, shape, timesteps, steps, form, keep_delays=True).run()
 
 
 class _Trace:
-    """One walk over the calls of a model."""
+    """One walk over the calls of a model.
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, shape: Shape, timesteps: int, steps: int, form: Form) -> None:
+    Delays that all paths to a value share are left out (its lag). Where paths differ, or a bias, which acts from the
+    first timestep on, is behind a lag, :attr:`one_lag` becomes False, and the graph is right only with ``keep_delays``:
+    then every neuron has all of its delay.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: fx.Graph,
+        shape: Shape,
+        timesteps: int,
+        steps: int,
+        form: Form,
+        *,
+        keep_delays: bool = False,
+    ) -> None:
         self.graph, self.form = graph, form
+        self.keep_delays, self.one_lag = keep_delays, True
         self.timesteps, self.steps = timesteps, steps
         self.modules = dict(model.named_modules())
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
@@ -239,15 +258,11 @@ class _Trace:
     def _add(self, made: list[Op], inputs: Sequence[Op], title: str = "Readout") -> Op:
         """Take the operations of one call into the graph; the value of the call."""
         last = made[-1]
-        lags = {op.lag for op in inputs}
-        if len(lags) > 1:
-            raise LoweringError(
-                f"{last.name} ({title}): it joins values that come {min(lags)} and {max(lags)} timesteps after their "
-                "frame; use delay_shift=False in the blocks, or give the branches equal delays"
-            )
         if any((last.name, last.inputs) == (op.name, op.inputs) for op in inputs):
             return last  # another view of an input
-        lag = lags.pop()
+        lags = {op.lag for op in inputs}
+        lag = max(lags)
+        self.one_lag &= len(lags) == 1
         for op in made:
             _check_finite(op, title)
             if op.name in self.ops:
@@ -255,18 +270,17 @@ class _Trace:
                     f"{op.name}: it is used twice, or a layer has the name of a function; make it two, and leave loops "
                     "over timesteps out"
                 )
-            if lag and _has_bias(op):
-                raise LoweringError(
-                    f"{op.name} ({title}): its bias acts from the first timestep on, its input comes {lag} timesteps "
-                    "later; use delay_shift=False and no delays in the blocks before it, or no norm or bias here"
-                )
-            total = lag + (op.lag if op is last else 0)
+            self.one_lag &= lag == 0 or not _has_bias(op)
+            own, delays = op.lag, {}
+            if isinstance(op, NeuronOp) and op.lag and self.keep_delays:
+                before = op.delays if op.delays.size else np.zeros(op.shape, dtype=np.int32)
+                own, delays = 0, {"delays": np.minimum(before + op.lag, self.timesteps)}  # later is never
             if isinstance(op, ReadoutOp) and lag:
                 weights = np.append(op.weights[lag:], np.zeros(min(lag, self.timesteps)))
                 self.ops[op.name] = dataclasses.replace(op, weights=weights, lag=lag)
                 continue
             spiking = isinstance(op, NeuronOp) or (isinstance(op, ConcatOp) and all(part.spikes for part in inputs))
-            self.ops[op.name] = dataclasses.replace(op, lag=total, spikes=spiking)
+            self.ops[op.name] = dataclasses.replace(op, lag=lag + own, spikes=spiking, **delays)
         return self.ops[last.name]
 
 

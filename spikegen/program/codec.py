@@ -1,7 +1,8 @@
 """A pipeline as one JSON document and the arrays it refers to, and back.
 
 Both directions follow the annotated types of the dataclasses' fields, so a key of a free-form mapping can never be
-taken for a type, and a new primitive needs nothing here.
+taken for a type, and a new primitive needs nothing here. An array field with ``metadata=LATER`` is left out where it
+is empty, so that files from before it stay as they are.
 """
 
 from __future__ import annotations
@@ -118,8 +119,12 @@ class _Encoder(_Walker):
         if type(value) not in classes:
             raise TypeError(f"{where} is a {type(value).__name__}, expected {_names(classes)}")
         kind = type(value).__name__
-        fields = self.fields(type(value)).items()
-        return {"type": kind} | {name: self.walk(getattr(value, name), hint, f"{kind}.{name}") for name, hint in fields}
+        found = {"type": kind}
+        for name, hint in self.fields(type(value)).items():
+            item = getattr(value, name)
+            if name not in _optional(type(value)) or np.size(item):
+                found[name] = self.walk(item, hint, f"{kind}.{name}")
+        return found
 
 
 class _Decoder(_Walker):
@@ -140,9 +145,16 @@ class _Decoder(_Walker):
         if not isinstance(value, dict) or not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"{where} has type {kind!r}, expected {_names(classes)}")
         fields, given = self.fields(kinds[kind]), set(value) - {"type"}
-        if given != set(fields):
+        if not set(fields) - _optional(kinds[kind]) <= given <= set(fields):
             raise ValueError(f"{kind} has fields {sorted(given)}, expected {sorted(fields)}")
-        return kinds[kind](**{name: self.walk(value[name], hint, f"{kind}.{name}") for name, hint in fields.items()})
+        return kinds[kind](
+            **{name: self.walk(value[name], fields[name], f"{kind}.{name}") for name in fields if name in given}
+        )
+
+
+def _optional(cls: type) -> frozenset[str]:
+    """The fields of a dataclass that a document has only where they are not empty."""
+    return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata.get("omitted_if_empty"))
 
 
 def _names(classes: tuple[type, ...]) -> str:

@@ -23,6 +23,8 @@ from spikegen.program.tail import SwishTail
 Shape: TypeAlias = tuple[int, int, int]
 
 NEURONS_MAX = 1 << 26  # of one node
+# Of an array that files have only where it is not empty: files from before the field are as they would be written now.
+LATER = {"omitted_if_empty": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +78,10 @@ class Lif:
         u[t] = wrap24( trunc(u[t-1] * (4096 - (du + 1)) / 4096) + (a[t] << 6) )
         v[t] = clip23( trunc(v[t-1] * (4096 - dv) / 4096) + u[t] + (bias_mant << bias_exp) )
         s[t] = 1 if v[t] > (vth << 6) else 0 ;  v[t] = 0 where s[t] = 1
+        message[t] = s[t - delays]
 
-    ``u`` and ``v`` are 0 at the first timestep of every evaluation.
+    ``u`` and ``v`` are 0 at the first timestep of every evaluation, and so are the messages before the first delayed
+    one; what is late for the last timestep is never sent.
 
     Attributes:
         name: unique name.
@@ -90,6 +94,8 @@ class Lif:
         scale: LSB, real value of one unit of current, > 0 (used by reports only).
         origin: name of the neuron layer in the source model, "" if there is none.
         origin_start: first channel of that layer that this population holds.
+        delays: int32 [C, H, W], axonal delay of each neuron in timesteps, 0..1024; or empty for none. Part of what the
+            network computes (lava-dl ``slayer/axon/delay.py``), unlike the delays of projections.
     """
 
     name: str
@@ -102,9 +108,11 @@ class Lif:
     scale: float = 1.0
     origin: str = ""
     origin_start: int = 0
+    delays: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32), metadata=LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bias_mant", frozen(self.bias_mant, np.int16))
+        object.__setattr__(self, "delays", frozen(self.delays, np.int32))
 
 
 @dataclass(frozen=True, eq=False)

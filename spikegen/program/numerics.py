@@ -7,6 +7,8 @@ All arrays are int64; an argument outside the documented range is not checked he
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,6 +47,24 @@ def decay(x: IntArray, amount: int) -> IntArray:
     scaled = x * (DECAY_UNITY - amount)
     decayed: IntArray = np.sign(scaled) * (np.abs(scaled) >> 12)
     return decayed
+
+
+def delayed(spikes: npt.NDArray[Any], delays: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """Messages of neurons with axonal delays.
+
+    Args:
+        spikes: [N, T, C, H, W], any dtype.
+        delays: [C, H, W] timesteps, at least 0; empty for none.
+
+    Returns:
+        ``spikes[:, t - delays]`` at timestep t, 0 where that is before the first one; same shape and dtype.
+    """
+    if not delays.size:
+        return spikes
+    source = np.arange(spikes.shape[1])[:, None, None, None] - delays  # [T, C, H, W]
+    moved: npt.NDArray[Any] = np.take_along_axis(spikes, np.maximum(source, 0)[None], axis=1)
+    moved[:, source < 0] = 0
+    return moved
 
 
 def lif_step(

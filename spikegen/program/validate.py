@@ -94,6 +94,7 @@ def _check_node(program: Program, node: Node) -> list[str]:
         problems += _range(name, "du", node.du, 0, numerics.DECAY_MAX)
         problems += _range(name, "dv", node.dv, 0, numerics.DECAY_MAX)
         problems += _range(name, "bias_exp", node.bias_exp, 0, numerics.BIAS_EXP_MAX)
+        problems += _check_delays(node)
         if node.bias_mant.shape != node.shape[:1]:
             problems.append(f"{name}: bias_mant must be {node.shape[0]} mantissas, one per channel")
         else:
@@ -109,6 +110,15 @@ def _check_node(program: Program, node: Node) -> list[str]:
         if len(arrivals) > 1:
             problems.append(f"{name}: its inputs arrive at different levels {sorted(arrivals)}; run retime")
     return problems
+
+
+def _check_delays(node: Lif) -> list[str]:
+    if node.delays.shape == (0,):
+        return []
+    if node.delays.shape != node.shape:
+        return [f"{node.name}: delays have shape {node.delays.shape}, they must be {node.shape}, or none"]
+    extremes = sorted({int(node.delays.min()), int(node.delays.max())})
+    return [line for value in extremes for line in _range(node.name, "axonal delay", value, 0, DELAY_MAX)]
 
 
 def _check_input(port: Input) -> list[str]:

@@ -71,6 +71,8 @@ def _generator(decoder: Program) -> tuple[Conv, Lif]:
     projection, generator = readers[0], decoder.nodes[readers[0].target]
     if not isinstance(generator, Lif):
         raise _refused(decoder, f"{generator.name} is a {type(generator).__name__}, no Lif")
+    if generator.delays.size:
+        raise _refused(decoder, f"{generator.name} has axonal delays")
     if len(decoder.into(generator.name)) != 1:
         raise _refused(decoder, f"{generator.name} hears more than {decoder.input.name}")
     if not isinstance(projection, Conv) or _geometry(projection) != ((1, 1), (1, 1), (0, 0), 1):

@@ -9,7 +9,7 @@ import numpy as np
 from spikegen.errors import BackendError
 from spikegen.program import Lif, Program, Readout
 from spikegen.program.ir import Population
-from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, lif_step
+from spikegen.program.numerics import CURRENT_LIMIT, GRADED_BITS_MAX, delayed, lif_step
 from spikegen.program.target import streamed_frames
 from spikegen.simulator.currents import projection_currents, with_gains
 from spikegen.simulator.engine import IntArray, Messages, Pass
@@ -84,7 +84,7 @@ def _spikes(program: Program, population: Lif, current: IntArray, step: int) -> 
         u, v, spikes[:, t] = lif_step(
             u, v, current[:, t], vth=population.vth, du=population.du, dv=population.dv, bias=bias
         )
-    return spikes
+    return delayed(spikes, population.delays)
 
 
 def _within(population: Population, current: IntArray, limit: int) -> IntArray:

@@ -14,6 +14,7 @@ from spikegen.errors import ConfigError
 from spikegen.program import Conv, Input, Lif, Program, Projection, Readout, Relay, overflow_risks
 from spikegen.program.ir import Node, Population
 from spikegen.program.numerics import STATE_SHIFT
+from spikegen.simulator.delays import late
 from spikegen.simulator.engine import Messages, Pass
 from spikegen.simulator.kernels import EXACT_FLOAT32, KERNELS, Kernel
 from spikegen.simulator.neurons import COMPILED, CompiledFire, Fire, Neurons, fire_by_torch
@@ -121,6 +122,9 @@ class TorchEngine:
             for chunk in self._chunks(population, images):
                 charge = self._current(population, feeds, live, chunk)
                 self._fire(Neurons.of(population), charge, bias, spikes[chunk], fired)
+            if population.delays.size:
+                spikes = late(spikes, population.delays.transpose(1, 2, 0), time=1)
+                return spikes, self._events(spikes)  # what is late for the last timestep is none
             return spikes, fired
         currents = []
         counted = torch.zeros((height, width, channels), dtype=torch.int64, device=self.device)

@@ -28,6 +28,7 @@ from spikegen.program.numerics import (
     WEIGHT_MAX,
     WEIGHT_MIN,
 )
+from spikegen.simulator.delays import late
 from spikegen.training.host_readout import HostReadout
 from spikegen.training.integer_neuron import LifConstants, fire
 
@@ -111,8 +112,8 @@ class ProgramNetwork(nn.Module):
     """The network of ``program`` with weights and biases that learn; everything else is fixed.
 
     So do the real numbers of the host's part of the readout (:class:`HostReadout`). Fixed are thresholds, decays,
-    exponents, LSBs, gains, conditioning tables, the copies of a relayed stream (depthwise 1x1 projections of equal
-    weights), and which weights are 0.
+    delays, exponents, LSBs, gains, conditioning tables, the copies of a relayed stream (depthwise 1x1 projections of
+    equal weights), and which weights are 0.
 
     Args:
         program: a valid Program.
@@ -188,7 +189,8 @@ class ProgramNetwork(nn.Module):
             current = totals.pop(population.name, silence)  # a clock hears nothing
             if isinstance(population, Lif):
                 constants = LifConstants.of(population, bounded=population.name not in self.risky)
-                sent[population.name] = fire(current, self._bias(population, steps), constants, program.timesteps)
+                spikes = fire(current, self._bias(population, steps), constants, program.timesteps)
+                sent[population.name] = late(spikes, population.delays, time=0)
             else:
                 sent[population.name] = current
             self._deliver(population.name, sent[population.name], totals)

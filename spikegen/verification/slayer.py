@@ -34,6 +34,9 @@ class SlayerTarget:
         validate(program)
         self.program = program
         self._cuba = import_cuba()
+        from lava.lib.dl.slayer.utils.time import shift
+
+        self._shift = shift
 
     def __enter__(self) -> SlayerTarget:
         return self
@@ -84,6 +87,8 @@ class SlayerTarget:
         ).double()
         time_last = current.unflatten(0, (-1, self.program.timesteps)).permute(0, 2, 3, 4, 1)
         spikes: Tensor = neuron(time_last)
+        if population.delays.size:
+            spikes = self._shift(spikes, torch.from_numpy(population.delays.astype(np.float64)))
         return spikes.permute(0, 4, 1, 2, 3).flatten(0, 1)
 
 

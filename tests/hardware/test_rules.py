@@ -110,6 +110,8 @@ CASES: list[tuple[str, Callable[[], Program], Budget | None, list[tuple[str, int
     ("reset_period", lambda: timed(6), None, [("", 6, 4)]),
     ("constant_gains", lambda: changed(chain(), "a>out", gains=[3, 3, 3, 3]), None, []),
     ("constant_gains", lambda: changed(chain(), "a>out", gains=[3, 3, 2, 3]), None, [("a>out", 2, 1)]),
+    ("axonal_delays", lambda: changed(chain(), "a", delays=np.zeros((4, 8, 8))), None, []),
+    ("axonal_delays", lambda: changed(chain(), "a", delays=np.eye(8) * np.ones((4, 1, 1))), None, [("a", 1, 0)]),
     ("conv_input", lambda: chain(1, 57), None, []),
     ("conv_input", lambda: chain(1, 58), None, [("in>a", 58, 57), ("a>out", 58, 57)]),
     ("host_io", lambda: io(602112, 1), None, []),

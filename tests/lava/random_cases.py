@@ -42,6 +42,7 @@ def random_cases(
     timesteps: tuple[int, ...] = (1, 3, 4, 8),
     *,
     gains: bool = True,
+    delays: bool = True,
     accept: Accept = lambda _: True,
     examples: int = 2,
 ) -> list[Case]:
@@ -54,7 +55,8 @@ def random_cases(
     @settings(max_examples=examples * count, phases=[Phase.generate])
     @given(st.data())
     def draw(data: st.DataObject) -> None:
-        program = data.draw(programs(timesteps=timesteps, max_populations=5, max_size=6, min_exponent=0, gains=gains))
+        options = {"max_populations": 5, "max_size": 6, "min_exponent": 0, "gains": gains, "delays": delays}
+        program = data.draw(programs(timesteps=timesteps, **options))
         images = data.draw(frames(program, images=range(1, IMAGES + 1)))
         case = Case(program, images, data.draw(st.integers(0, program.conditioning.steps - 1)))
         small = sum(neurons(node) for node in program.nodes.values()) <= NEURONS_MAX

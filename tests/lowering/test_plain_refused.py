@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +15,10 @@ from spikegen.errors import LoweringError
 from spikegen.lowering.export_module import InputSpec, export_module
 from spikegen.lowering.plain import time_of
 from spikegen.models import SpikingNeuron
-from spikegen.models.neuron import import_cuba
-from spikegen.program import Lif, Program
-from spikegen.simulator import Simulator
-from tests.lowering.plain_cases import CUBA, FEATURES, IMAGE, STREAMED, Calls, T, between, blocks, conv, fire, spikes
+from tests.lowering.plain_cases import CUBA, FEATURES, IMAGE, STREAMED, Calls, T, between, conv, fire, spikes
+from tests.lowering.slayer_networks import Skip, normed, program_of, slayer
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning")
-
-
-def slayer(*made: Callable[[Any], nn.Module]) -> nn.Module:
-    return blocks(*made)()
 
 
 class Loop(nn.Module):
@@ -38,51 +31,6 @@ class Loop(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.body(x) + self.body(x)
         return y
-
-
-class Skip(nn.Module):
-    """SLAYER blocks whose branches meet at different times, unless ``shift`` is False."""
-
-    def __init__(self, *, shift: bool) -> None:
-        super().__init__()
-        import_cuba()
-        from lava.lib.dl.slayer.block import cuba
-
-        self.a, self.b, self.c = (
-            cuba.Conv(CUBA, 2, 2, 3, padding=1, weight_scale=3, delay_shift=shift) for _ in range(3)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.a(x)
-        y: Tensor = self.c(x + self.b(x))
-        return y
-
-
-def delayed(values: list[float], *, shift: bool = True) -> nn.Module:
-    """Two Conv blocks, the first with axonal delays."""
-    model = slayer(
-        lambda c: c.Conv(CUBA, 2, 4, 3, weight_scale=3, delay=True, delay_shift=shift),
-        lambda c: c.Conv(CUBA, 4, 2, 3, weight_scale=3),
-    )
-    model(torch.zeros(1, 2, 6, 6, T))
-    model[0].delay.delay.data = torch.tensor(values)  # type: ignore[index]
-    return model
-
-
-def normed(kind: str, block: int) -> nn.Module:
-    """Blocks of which one has a norm, whose statistics are not 0."""
-    import_cuba()
-    from lava.lib.dl.slayer.neuron import norm
-
-    params = {**CUBA, "norm": lambda: getattr(norm, kind)(2)}
-    model = slayer(
-        *(
-            lambda c, mine=(index == block): c.Conv(params if mine else CUBA, 2, 2, 3, padding=1, weight_scale=4)
-            for index in range(2)
-        )
-    )
-    model[block].neuron.norm.running_mean += torch.tensor([0.1, -0.2])  # type: ignore[index]
-    return model
 
 
 def broken_code(x: Tensor) -> Tensor:
@@ -162,21 +110,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
     "mean over pixels": (lambda: Calls(lambda x: x.mean(-1), spikes("m")), IMAGE, "only a mean or sum over SNN time"),
     "mean of features": (lambda: between(nn.BatchNorm1d(4)), IMAGE, r"BatchNorm1d\): it takes|BatchNorm2d, before"),
     "two values": (lambda: Calls(lambda x: (x, x), spikes()), IMAGE, "a model must return one value"),  # type: ignore[arg-type, return-value]
-    "branches": (
-        lambda: Skip(shift=True),
-        STREAMED,
-        "add .add.: it joins values that come 1 and 2 timesteps after .*delay_shift=False",
-    ),
-    "axonal delays": (
-        lambda: delayed([0.0, 1.0, 2.0, 3.0]),
-        STREAMED,
-        "0: its axonal delays are 0 to 3 timesteps; .* give them one value",
-    ),
-    "late bias": (
-        lambda: normed("MeanOnlyBatchNorm", 1),
-        STREAMED,
-        "1.neuron .Conv.: its bias acts from the first timestep on.*1 timesteps",
-    ),
     "power-of-two norm": (
         lambda: normed("WgtScaleBatchNorm", 0),
         STREAMED,
@@ -227,57 +160,6 @@ def test_what_cannot_be_lowered_is_refused_by_name(name: str) -> None:
 def test_unknown_readout() -> None:
     with pytest.raises(LoweringError, match="readout 'max' is unknown; choose one of mean, sum, last"):
         export_module(between(), IMAGE, readout="max")
-
-
-def program_of(model: nn.Module, spec: InputSpec, **options: Any) -> Program:
-    return export_module(model, spec, **options).network("network")
-
-
-def trains(seed: int = 3) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return np.random.default_rng(seed).integers(0, 2, (4, T, 2, 6, 6)).astype(np.int32)
-
-
-def spikes_of(model: nn.Module, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What a SLAYER model sends, [N, T, ...]."""
-    with torch.no_grad():
-        sent: Tensor = model(torch.from_numpy(inputs).float().movedim(1, -1)).movedim(-1, 1)
-    found: np.ndarray[Any, Any] = sent.numpy()
-    return found
-
-
-def test_equal_delays_move_the_window() -> None:
-    torch.manual_seed(0)
-    model = delayed([2.3, 2.0, 2.9, 2.5])
-    program = program_of(model, STREAMED)
-    frames = trains()
-    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
-    sent = spikes_of(model, frames)
-    lag = 2 + 1 + 1
-    assert 0 < sent[:, lag:].mean() < 1
-    np.testing.assert_array_equal(sent[:, lag:], found[:, :-lag])
-    assert not sent[:, :lag].any()
-    (readout,) = program.readouts()
-    np.testing.assert_array_equal(readout.weights, [1 / T] * (T - lag) + [0.0] * lag)
-
-
-def test_without_shifts_a_skip_is_exact_to_the_last_timestep() -> None:
-    torch.manual_seed(0)
-    model = Skip(shift=False)
-    frames = trains()
-    found = Simulator(program_of(model, STREAMED)).evaluate(frames, 0, record=True).messages["c.neuron"]
-    assert 0 < found.mean() < 1
-    np.testing.assert_array_equal(spikes_of(model, frames), found)
-
-
-def test_the_norm_of_a_slayer_neuron_is_a_bias_of_its_membrane() -> None:
-    model = normed("MeanOnlyBatchNorm", 0)
-    program = program_of(model, STREAMED)
-    lif = next(p for p in program.populations if p.name == "0.neuron")
-    assert isinstance(lif, Lif)
-    assert lif.bias_mant.any()
-    frames = trains()
-    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
-    np.testing.assert_array_equal(spikes_of(model, frames)[:, 2:], found[:, :-2])
 
 
 @pytest.mark.parametrize(("readout", "weights"), [("mean", [1 / T] * T), ("sum", [1.0] * T), ("last", [0.0] * 5 + [1])])

@@ -61,7 +61,7 @@ def every_primitive() -> Program:
 
 
 def every_field() -> Program:
-    """:func:`every_primitive` with what its nodes may have besides: gains, a tail, a Lif that hears nothing."""
+    """:func:`every_primitive` with what its nodes may have besides: gains, a tail, delays, a Lif that hears nothing."""
     program = every_primitive()
     for name, gains in (("in>a", [3, -2]), ("a>r", [0, 5]), ("r>out", [-1, 1])):
         program = changed(program, name, gains=gains)
@@ -77,6 +77,7 @@ def every_field() -> Program:
     )
     program = changed(program, "y", tail=tail, bias=[[-0.5], [0.25]])
     clock = Lif("clock", (2, 3, 3), 150, 4095, 0, np.array([60, 90], dtype=np.int16), 7)
+    program = changed(program, "a", delays=np.arange(18).reshape(2, 3, 3) % 3)
     beat = Conv("clock>r", "clock", "r", np.full((1, 2, 1, 1), 3, dtype=np.int8), 1, delay=1, gains=np.array([1, 2]))
     return dataclasses.replace(
         program, populations=(clock, *program.populations), projections=(*program.projections, beat)

@@ -53,7 +53,7 @@ def test_dataclasses_are_frozen(instance: Any) -> None:
 
 
 def test_arrays_are_read_only_copies() -> None:
-    assert len(arrays()) == 18  # the input's range, a bias, 2 x (weights, bias), 5 x (weight, gains), a table
+    assert len(arrays()) == 19  # the input's range, bias and delays, 2 x (weights, bias), 5 x (weight, gains), a table
     for array in arrays():
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0

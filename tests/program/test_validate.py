@@ -42,6 +42,16 @@ LIMITS: list[tuple[str, str, list[Any], list[tuple[Any, str]]]] = [
     ("a", "du", [0, 4095], [(-1, "a: du is -1, allowed 0..4095"), (4096, "a: du is 4096, allowed 0..4095")]),
     ("a", "dv", [0, 4095], [(-1, "a: dv is -1, allowed 0..4095"), (4096, "a: dv is 4096, allowed 0..4095")]),
     ("a", "bias_exp", [0, 7], [(-1, "a: bias_exp is -1, allowed 0..7"), (8, "a: bias_exp is 8, allowed 0..7")]),
+    (
+        "a",
+        "delays",
+        [np.zeros(0), np.zeros((2, 3, 3)), np.full((2, 3, 3), 1024)],
+        [
+            (np.full((2, 3, 3), 1025), "a: axonal delay is 1025, allowed 0..1024"),
+            (np.full((2, 3, 3), -1), "a: axonal delay is -1, allowed 0..1024"),
+            (np.zeros(2), r"a: delays have shape (2,), they must be (2, 3, 3), or none"),
+        ],
+    ),
     ("in", "bits", [4, 23], [(-1, "in: bits is -1, allowed 0..23"), (24, "in: bits is 24, allowed 0..23")]),
     (
         "in",

@@ -210,6 +210,7 @@ ANOTHER = Conv("code>up", "code", "up", np.ones((16, 3, 1, 1), np.int8), 1, shuf
             "generator is a Relay, no Lif",
         ),
         (changed(DECODER, "code", streamed=True), "code is streamed"),
+        (changed(DECODER, "generator", delays=np.ones((3, *GRID))), "generator has axonal delays"),
         (
             dataclasses.replace(DECODER, populations=(CLOCK, *DECODER.populations)),
             "clock would no longer fire at the same time as the generator",

@@ -16,7 +16,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from spikegen.exporters.lava import chip
 from spikegen.exporters.lava.exchange import Exchange
-from spikegen.exporters.lava.processes.process import Collect, Delay, Feed, Gain, Network, Tap
+from spikegen.exporters.lava.processes.process import AxonDelay, Collect, Delay, Feed, Gain, Network, Tap
 from spikegen.exporters.lava.schedule import Schedule
 from spikegen.exporters.lava.tapping import POINTS_MAX, TapPlan
 from spikegen.exporters.lava.unrolled import build
@@ -57,6 +57,30 @@ class PyGainModel(PyLoihiProcessModel):  # type: ignore[misc]
         """Send what comes now, times the gain of its timestep."""
         gain = self.gains[(self.time_step - self._offset) % len(self.gains)]
         self.s_out.send(gain * self.s_in.recv())
+
+
+@implements(proc=AxonDelay, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyAxonDelayModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """The spikes of a frame, of which each neuron's message is the one that its delay reaches back to."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    buffer: Any = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._offset: int = proc_params["offset"]
+        self._delays: npt.NDArray[np.int32] = proc_params["delays"]
+
+    def run_spk(self) -> None:
+        """Keep what comes now, send what is due."""
+        timestep = (self.time_step - self._offset) % len(self.buffer)
+        self.buffer[timestep] = self.s_in.recv()
+        sent = timestep - self._delays
+        due = np.take_along_axis(self.buffer, np.maximum(sent, 0)[None], axis=0)[0]
+        self.s_out.send(np.where(sent >= 0, due, 0))
 
 
 @implements(proc=Feed, protocol=LoihiProtocol)
@@ -156,7 +180,7 @@ for _index in range(POINTS_MAX):
 @implements(proc=Network, protocol=LoihiProtocol)
 @tag("unrolled")
 class UnrolledModel(AbstractSubProcessModel):  # type: ignore[misc]
-    """Stock Lava processes, Gains and Delays, and what a CPU needs around them. See ``unrolled.build``."""
+    """Stock Lava processes, AxonDelays, Gains and Delays, and what a CPU needs around them. See ``unrolled.build``."""
 
     def __init__(self, network: Network) -> None:
         for name, process in build(network).items():

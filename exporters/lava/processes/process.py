@@ -57,6 +57,31 @@ class Gain(AbstractProcess):  # type: ignore[misc]
         self.gains = Var(shape=gains.shape, init=gains)
 
 
+class AxonDelay(AbstractProcess):  # type: ignore[misc]
+    """Delays the spikes of each neuron by its own number of timesteps: ``s_out[t] = s_in[t - delays]``.
+
+    ``t`` is the timestep of a frame, 0 .. T - 1: what is late for the last one is forgotten. It receives and sends
+    within a step, as a neuron does, so it adds no timestep.
+
+    Ports ``s_in`` and ``s_out`` have the shape ``shape`` and carry int32; Var ``buffer`` is int32 [T, *shape].
+
+    Args:
+        shape: shape of the messages.
+        delays: int32 of that shape, at least 0.
+        timesteps: T.
+        offset: phase of the first timestep of a frame at the source, 0 .. T - 1 (``Schedule.reset_offset``).
+        name: name of the Process.
+    """
+
+    def __init__(
+        self, *, shape: tuple[int, ...], delays: npt.NDArray[np.int32], timesteps: int, offset: int, name: str
+    ) -> None:
+        super().__init__(shape=shape, delays=delays, offset=offset, name=name)
+        self.s_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        self.buffer = Var(shape=(timesteps, *shape), init=0)
+
+
 class Feed(AbstractProcess):  # type: ignore[misc]
     """Sends the frames of a run from the host, one image after the other, and zeros after the last.
 

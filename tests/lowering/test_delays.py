@@ -1,0 +1,119 @@
+"""SLAYER's delays: every spike and the readout are SLAYER's, whatever the neurons and the branches are late by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spikegen.program import Lif, Program
+from spikegen.program.numerics import delayed as late
+from spikegen.runtime.readout import host_readout
+from spikegen.simulator import Simulator
+from spikegen.verification import SlayerTarget
+from tests.lowering.plain_cases import STREAMED, T
+from tests.lowering.slayer_networks import Skip, delayed, normed, program_of, spikes_of, trains
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning")
+
+
+def lifs(program: Program) -> dict[str, Lif]:
+    return {p.name: p for p in program.populations if isinstance(p, Lif)}
+
+
+def test_equal_delays_move_the_window() -> None:
+    torch.manual_seed(0)
+    model = delayed([2.3, 2.0, 2.9, 2.5])
+    program = program_of(model, STREAMED)
+    frames = trains()
+    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
+    sent = spikes_of(model, frames)
+    lag = 2 + 1 + 1
+    assert 0 < sent[:, lag:].mean() < 1
+    np.testing.assert_array_equal(sent[:, lag:], found[:, :-lag])
+    assert not sent[:, :lag].any()
+    (readout,) = program.readouts()
+    np.testing.assert_array_equal(readout.weights, [1 / T] * (T - lag) + [0.0] * lag)
+
+
+def test_without_shifts_a_skip_is_exact_to_the_last_timestep() -> None:
+    torch.manual_seed(0)
+    model = Skip(shift=False)
+    frames = trains()
+    found = Simulator(program_of(model, STREAMED)).evaluate(frames, 0, record=True).messages["c.neuron"]
+    assert 0 < found.mean() < 1
+    np.testing.assert_array_equal(spikes_of(model, frames), found)
+
+
+def test_the_norm_of_a_slayer_neuron_is_a_bias_of_its_membrane() -> None:
+    model = normed("MeanOnlyBatchNorm", 0)
+    program = program_of(model, STREAMED)
+    lif = next(p for p in program.populations if p.name == "0.neuron")
+    assert isinstance(lif, Lif)
+    assert lif.bias_mant.any()
+    frames = trains()
+    found = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
+    np.testing.assert_array_equal(spikes_of(model, frames)[:, 2:], found[:, :-2])
+
+
+def test_delays_of_each_neuron() -> None:
+    torch.manual_seed(0)
+    model = delayed([0.0, 1.9, 2.2, 50.0])  # the last one is never sent
+    program = program_of(model, STREAMED)
+    found = lifs(program)
+    assert [int(found["0.neuron"].delays[c].max()) for c in range(4)] == [0, 1, 2, T]
+    assert not found["1.neuron"].delays.size
+    frames = trains()
+    messages = Simulator(program).evaluate(frames, 0, record=True).messages["1.neuron"]
+    sent, lag = spikes_of(model, frames), 2
+    assert 0 < sent[:, lag:].mean() < 1
+    np.testing.assert_array_equal(sent[:, lag:], messages[:, :-lag])
+    other = delayed([0.0, 0.0, 0.0, 50.0])
+    other.load_state_dict({**model.state_dict(), "0.delay.delay": torch.tensor([0.0, 0.0, 0.0, 50.0])})
+    assert (spikes_of(other, frames) != sent).any()  # the delays matter
+
+
+# Where one shift of the window is not enough, every neuron keeps its delay, and the window is SLAYER's own.
+KEPT: dict[str, Callable[[], nn.Module]] = {
+    "branches that are differently late": lambda: Skip(shift=True),
+    "a bias behind a delay": lambda: normed("MeanOnlyBatchNorm", 1),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_every_neuron_keeps_its_delay(name: str) -> None:
+    torch.manual_seed(0)
+    model = KEPT[name]()
+    program = program_of(model, STREAMED)
+    last = list(lifs(program))[-1]
+    assert all((lif.delays == 1).all() and lif.delays.size for lif in lifs(program).values())
+    frames = trains()
+    found = Simulator(program).evaluate(frames, 0, record=True)
+    sent = spikes_of(model, frames)
+    assert 0 < sent[:, 3:].mean() < 1
+    np.testing.assert_array_equal(sent, found.messages[last])
+    np.testing.assert_array_equal(SlayerTarget(program).evaluate(frames, 0, record=True).messages[last], sent)
+    assert set(program.report["float_agreement"]["spikes"].values()) == {1.0}
+
+
+@pytest.mark.parametrize("build", [lambda: delayed([0.0, 1.0, 3.0, 2.0]), *KEPT.values()])
+def test_the_readout_is_slayers(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(1)
+    model = build()
+    program = program_of(model, STREAMED, readout="sum")
+    frames = trains()
+    (readout,) = program.readouts()
+    value = host_readout(readout, Simulator(program).evaluate(frames, 0).readouts[readout.name])
+    wanted = spikes_of(model, frames).sum(axis=1)
+    assert wanted.any()
+    np.testing.assert_array_equal(value, wanted)
+
+
+def test_delayed_by_hand() -> None:
+    spikes = np.arange(1, 9).reshape(1, 4, 2, 1, 1)
+    delays = np.array([0, 3], dtype=np.int32).reshape(2, 1, 1)
+    np.testing.assert_array_equal(late(spikes, delays)[0, :, :, 0, 0], [[1, 0], [3, 0], [5, 0], [7, 2]])
+    assert late(spikes, np.empty(0, dtype=np.int32)) is spikes
