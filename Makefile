@@ -9,6 +9,8 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikegen-installed
+# Tests run on every core, each worker on one; four at most, because a worker takes a gigabyte. ARGS="-n 0" runs them one by one.
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup demo test test-py311 lint format docs bench quality variants paper-size paper-energy soak clean
 
@@ -32,14 +34,14 @@ demo: $(STAMP) ## export both digits models, sample 16 digits each (the U-Net on
 	$(BIN)/spikegen reconstruct demo/vq.h5 -n 16 -o demo/reconstructed.png
 	@echo "Wrote pipelines, pictures, counts and a report to demo/; open demo/report.html"
 
-test: $(STAMP) ## run the tests; ARGS="-k energy" passes arguments to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests on all cores; ARGS="-k energy" passes arguments to pytest, ARGS="-n 0" runs them one by one
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(ARGS)
 
 test-py311: ## run the tests that need no Lava with Python 3.11, current numpy and torch, in .venv-py311; ARGS="-k energy"
 	@if [ ! -x .venv-py311/bin/python ]; then python="$$(.ci/python 3.11)"; "$$python" -m venv .venv-py311; fi
 	.venv-py311/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-py311.txt \
-		--editable '.[torch,report,onnx,nir,diffusers]' pytest pytest-benchmark hypothesis
-	.venv-py311/bin/python -m pytest $(ARGS)
+		--editable '.[torch,report,onnx,nir,diffusers]' pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 .venv-py311/bin/python $(PYTEST) $(ARGS)
 
 lint: $(STAMP) ## formatting, lint rules and types
 	$(BIN)/ruff format --check .
@@ -74,4 +76,4 @@ soak: $(STAMP) ## 10,000 runs of the fused Lava network: no hang, no difference,
 	$(BIN)/python benchmarks/soak.py
 
 clean: ## remove what the other targets wrote, except .venv
-	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf demo dist build docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

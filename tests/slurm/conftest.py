@@ -13,6 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 PARTITION = "oheogulch"
+BETWEEN = 400  # tests that take a minute or more, and are the first worker's where pytest runs with several
 
 
 def free_port() -> int:
@@ -21,9 +22,18 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the tests of this folder to the front, but the one that waits for the end of a minute after many others."""
+    ours = [item for item in items if HERE in item.path.parents]
+    first = [item for item in ours if item.get_closest_marker("after_a_minute") is None]
+    last = [item for item in ours if item not in first]
+    others = [item for item in items if item not in set(ours)]
+    items[:] = [*first, *others[:BETWEEN], *last, *others[BETWEEN:]]
+
+
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[str]:
-    """A running Slurm whose commands find it (SLURM_CONF); the name of its partition."""
+def configuration() -> Iterator[str]:
+    """Path of the configuration of a running Slurm."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
     missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
     if missing:
@@ -33,9 +43,14 @@ def slurm() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # short: it holds sockets
     try:
         subprocess.run([HERE / "start", folder, PARTITION], check=True)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-            yield PARTITION
+        yield str(folder / "slurm.conf")
     finally:
         subprocess.run([HERE / "stop", folder], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def slurm(configuration: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A running Slurm whose commands find it (SLURM_CONF) during this test only; the name of its partition."""
+    monkeypatch.setenv("SLURM_CONF", configuration)
+    return PARTITION

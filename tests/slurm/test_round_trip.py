@@ -17,6 +17,7 @@ import pytest
 from spikegen.program import save
 from tests.cli.commands import refuse, run, succeed, summary
 from tests.runtime.programs import tiny
+from tests.slurm.conftest import PARTITION
 
 pytestmark = [pytest.mark.slow, pytest.mark.lava]
 
@@ -29,17 +30,19 @@ def folder(slurm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sleeper(slurm: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", autouse=True)
+def sleeper(configuration: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job of one shard that does nothing for longer than its time limit, a minute; it begins before all others."""
     folder = tmp_path_factory.mktemp("sleeper")
     save(tiny(), folder / "tiny.h5")
     script = folder / "sleep"
     script.write_text("#!/bin/sh\nexec sleep 600\n")
     script.chmod(0o755)
-    place = ("--partition", slurm, "--backend", "lava", "--python", script, "--time-limit", 1)
+    place = ("--partition", PARTITION, "--backend", "lava", "--python", script, "--time-limit", 1)
     succeed("deploy", folder / "tiny.h5", *place, "-o", folder / "job")
-    succeed("submit", folder / "job")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", configuration)
+        succeed("submit", folder / "job")
     return folder / "job"
 
 
@@ -183,7 +186,8 @@ def test_a_job_that_fails_says_why(folder: Path) -> None:
     refuse(1, "1 of 1 shards have no result (0)", "fetch", "job", "-o", "job.png")
 
 
-def test_a_job_that_runs_out_of_time(sleeper: Path) -> None:  # the last one: it waits for the end of a minute
+@pytest.mark.after_a_minute
+def test_a_job_that_runs_out_of_time(slurm: str, sleeper: Path) -> None:
     result = run("status", sleeper, "--wait", "--interval", 0.5)
     assert result.exit_code == 1
     assert f"Error: {sleeper}: 1 of 1 shards are lost or damaged; shard 0: TIMEOUT, TimeLimit" in result.stderr
