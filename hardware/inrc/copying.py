@@ -88,8 +88,8 @@ def _pull_one(job: Job, shard: int, host: Host, folder: str) -> str | None:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as parent:
             temporary = Path(parent) / target.name
             temporary.mkdir()
-            _unpack(data, temporary)
             try:
+                _unpack(data, temporary)
                 check_result(job, shard, temporary)
             except JobError as error:
                 return f"on {host.name}: {error}".replace(str(temporary), target.name)
@@ -100,10 +100,22 @@ def _pull_one(job: Job, shard: int, host: Host, folder: str) -> str | None:
 
 
 def _unpack(data: bytes, folder: Path) -> None:
-    """Write the plain files of a result, by their names, and nothing else that an archive may hold."""
+    """Write the plain files of a result, by their names, and nothing else that an archive may hold.
+
+    Raises:
+        JobError: a file is sparse. It claims any size in a few bytes, and no result has holes.
+        OSError: a file cannot be written.
+        tarfile.TarError: ``data`` is no archive.
+    """
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
-            content = archive.extractfile(member) if member.isfile() and name in FILES else None
+            if name not in FILES or not member.isfile():
+                continue
+            if member.issparse():
+                raise JobError(
+                    f"{folder.name}/{name}: a sparse file, which no result is; `spikegen submit` runs the shard again"
+                )
+            content = archive.extractfile(member)
             if content is not None:
                 (folder / name).write_bytes(content.read())

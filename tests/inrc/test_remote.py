@@ -1,5 +1,6 @@
 """A queue behind ssh, with a stand-in for ssh that runs the commands here in a home of its own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_result_that_is_damaged_there(job: Path, queue: Queue, home: Path) -> 
     assert summary("submit", "job")["shards"] == [1]
     finish(remote)
     succeed("fetch", "job", "-o", "a.png")
+
+
+def test_a_result_with_holes_is_not_unpacked(
+    job: Path, queue: Queue, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file claims any size in an archive of a few bytes."""
+    succeed("submit", "job", *WHERE)
+    finish(home / PLACE)
+    os.truncate(home / PLACE / "results/shard-0001/images.npy", 1 << 26)
+    monkeypatch.setenv("TAR_OPTIONS", "--sparse")
+    refuse_fetch(
+        "on me@inrc: shard-0001/images.npy: a sparse file, which no result is; `spikegen submit` runs the shard again"
+    )
+    assert sorted(path.name for path in (job / "results").iterdir()) == ["shard-0000", "shard-0002"]
 
 
 def test_a_result_that_is_damaged_here_is_copied_again(job: Path, queue: Queue, home: Path) -> None:
