@@ -6,11 +6,10 @@
     spikegen export slayer_digits:skip --input 1x8x8 -T 16 --weights out/skip.pt --calibration out/pixels.npy -o skip.h5
     spikegen run chain.h5 --input out/x.npy -o y.npy
 
-`chain` has the form of lava-dl's MNIST tutorial, which netx loads too. `skip` has a pool, a transposed convolution and
-a skip, which netx refuses.
+`chain` has the form of lava-dl's N-MNIST tutorial, weight norm, dropout and axonal delays included; netx loads it too.
+`skip` has a pool, a transposed convolution and a skip, which netx refuses.
 """
 
-import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,23 +18,30 @@ import h5py
 import numpy as np
 import torch
 from lava.lib.dl.slayer.block import cuba
+from lava.lib.dl.slayer.neuron import Dropout
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-TIMESTEPS, CLASSES = 16, 10
+TIMESTEPS, CLASSES, DELAY = 16, 10, 3.0
 # Those of lava-dl's N-MNIST tutorial.
 NEURON = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03, "tau_grad": 0.03, "scale_grad": 3}
 
 
 class Chain(nn.Module):
-    """Dense blocks; the spikes are (N, 64, T)."""
+    """Dense blocks with delays that are learnt; the spikes are (N, 64, T)."""
 
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
-        sizes = (64, hidden, hidden, CLASSES)
+        neuron = {**NEURON, "dropout": Dropout(p=0.05)}
         self.blocks = nn.ModuleList(
-            cuba.Dense(NEURON, a, b, weight_norm=True, weight_scale=2) for a, b in itertools.pairwise(sizes)
+            [
+                cuba.Dense(neuron, 64, hidden, weight_norm=True, weight_scale=2, delay=True),
+                cuba.Dense(neuron, hidden, hidden, weight_norm=True, weight_scale=2, delay=True),
+                cuba.Dense(NEURON, hidden, CLASSES, weight_norm=True, weight_scale=2),
+            ]
         )
+        for block in self.blocks[:2]:  # SLAYER draws them from 0 to 1 at the first call, where few become a timestep
+            block.delay.delay.data, block.delay.init = DELAY * torch.rand(hidden), True
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes of the classes, (N, 10, T)."""

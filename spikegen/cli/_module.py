@@ -187,8 +187,10 @@ def load_weights(module: nn.Module, path: Path) -> str:
         ConfigError: it does not fit.
     """
     from spikegen.importing.files import read_state
+    from spikegen.lowering.slayer_layers import shape_delays
 
     state = read_state(path)
+    shape_delays(module, state.tensors)
     try:
         module.load_state_dict(dict(state.tensors))
     except RuntimeError as error:

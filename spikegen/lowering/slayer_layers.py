@@ -8,12 +8,13 @@ the *lag* of the value, the rest axonal delays of the population.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from spikegen.lowering.calls import Call, array, pair, refusal
 from spikegen.lowering.geometry import conv, linear
@@ -21,6 +22,7 @@ from spikegen.lowering.graph import ConvOp, FloatArray, NeuronOp, Op
 from spikegen.lowering.transposed import transposed_conv
 
 Synapse: TypeAlias = Callable[[Any, Op, FloatArray, Call], ConvOp]
+_AXON = "lava.lib.dl.slayer.axon."
 _AXES = 2  # of stride, padding, ... that are of rows and columns; the third is time
 
 
@@ -131,6 +133,17 @@ def _delays(module: Any, neurons: Op, call: Call) -> tuple[int, npt.NDArray[np.i
     if (delays == least).all():
         return shift + least, none
     return shift + least, np.broadcast_to((delays - least)[:, None, None], neurons.shape).copy()
+
+
+def shape_delays(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give the axonal delays of ``module`` the shapes that they have in ``tensors``, a state_dict.
+
+    SLAYER does so at the first call only (lava-dl ``slayer/axon/delay.py``), and a state_dict does not load before.
+    """
+    for name, layer in module.named_modules():
+        found = tensors.get(f"{name}.delay")
+        if type(layer).__module__.startswith(_AXON) and found is not None and not layer.init:
+            layer.delay.data, layer.init = torch.empty_like(found), True  # type: ignore[union-attr]
 
 
 def dense(_module: Any, source: Op, weight: FloatArray, call: Call) -> ConvOp:

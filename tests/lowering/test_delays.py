@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from spikegen.lowering.slayer_layers import shape_delays
 from spikegen.program import Lif, Program
 from spikegen.program.numerics import delayed as late
 from spikegen.runtime.readout import host_readout
 from spikegen.simulator import Simulator
 from spikegen.verification import SlayerTarget
-from tests.lowering.plain_cases import STREAMED, T
-from tests.lowering.slayer_networks import Skip, delayed, normed, program_of, spikes_of, trains
+from tests.lowering.plain_cases import CUBA, STREAMED, T
+from tests.lowering.slayer_networks import Skip, delayed, normed, program_of, slayer, spikes_of, trains
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.nn.utils.weight_norm is deprecated:UserWarning")
 
@@ -110,6 +111,20 @@ def test_the_readout_is_slayers(build: Callable[[], nn.Module]) -> None:
     wanted = spikes_of(model, frames).sum(axis=1)
     assert wanted.any()
     np.testing.assert_array_equal(value, wanted)
+
+
+def test_the_weights_of_a_model_with_delays_load_before_its_first_call() -> None:
+    def build() -> nn.Module:
+        return slayer(lambda c: c.Conv(CUBA, 2, 4, 3, delay=True), lambda c: c.Conv(CUBA, 4, 2, 3))
+
+    trained, fresh = delayed([0.0, 1.9, 2.2, 3.0]), build()
+    state = trained.state_dict()
+    with pytest.raises(RuntimeError, match=r"size mismatch for 0\.delay\.delay"):
+        fresh.load_state_dict(state)
+    shape_delays(fresh, state)
+    fresh.load_state_dict(state)
+    fresh(torch.zeros(1, 2, 6, 6, T))  # draws none anew
+    np.testing.assert_array_equal(fresh.state_dict()["0.delay.delay"], state["0.delay.delay"])
 
 
 def test_delayed_by_hand() -> None:
