@@ -69,7 +69,9 @@ class Builder:
     def image(self, layer: NetxLayer) -> tuple[str, Shape]:
         """The same, for a layer that reads an image."""
         if self.listed or self.flattened:
-            raise ExchangeError(f"{layer.name}: it needs (channels, height, width), and comes behind a flatten or dense")
+            raise ExchangeError(
+                f"{layer.name}: it needs (channels, height, width), and comes behind a flatten or dense"
+            )
         return self.source(layer)
 
     def conv(
@@ -124,9 +126,7 @@ class Builder:
         self._add(layer, Dense(f"{name}->{end}", name, end, mantissa, exponent), neurons, target, weight.size)
         self.listed, self.flattened = True, False
 
-    def _add(
-        self, layer: NetxLayer, projection: Projection, neurons: Neurons, target: Shape, macs: int
-    ) -> None:
+    def _add(self, layer: NetxLayer, projection: Projection, neurons: Neurons, target: Shape, macs: int) -> None:
         self.neurons += math.prod(target) * self.timesteps
         self.macs += macs
         if self.neurons > NEURONS_MAX or self.macs * self.timesteps > MACS_MAX:

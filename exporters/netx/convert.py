@@ -114,8 +114,8 @@ def _unknown(layer: NetxLayer) -> list[str]:
     unknown = sorted(layer.fields.keys() - {*row.required, *row.optional})
     problems += [f"{name}: {key} is no parameter of {layer.type}" for key in unknown]
     if layer.neuron is None:
-        return problems + ([f"{name}: it has no neurons"] if row.neuron else [])
-    if row.neuron is False:
+        return problems + ([f"{name}: it has no neurons"] if row.neurons == "all" else [])
+    if row.neurons == "none":
         return [*problems, f"{name}: it has neurons"]
     kind = layer.neuron.get("type")
     if kind not in TYPES:

@@ -30,19 +30,17 @@ class LayerType:
 
     Attributes:
         required, optional: its parameters.
-        neuron: whether it must have neurons (True), may have (None) or has none (False).
+        neurons: which it has: "all", "some" or "none" of such layers.
         becomes: what it is in a Program.
-        written: what of a Program is written as this; "" if nothing.
-        netx: whether netx loads it.
+        written: what of a Program is written as this; "" if nothing: netx does not load it.
         handler: adds it.
     """
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    neuron: bool | None
+    neurons: str
     becomes: str
     written: str
-    netx: bool
     handler: Handler
 
 
@@ -107,7 +105,8 @@ def _dense(builder: Builder, layer: NetxLayer) -> None:
     summed = dense_currents(matrix)
     if summed is None or (summed[0] != matrix).any():
         builder.warnings.append(
-            f"{layer.name}: its weights are {matrix.min()}..{matrix.max()}, taken as they are; netx makes others of them"
+            f"{layer.name}: its weights are {matrix.min()}..{matrix.max()}, taken as they are; netx makes "
+            "others of them"
         )
     _features(layer, inFeatures=matrix.shape[1], outFeatures=rows)
     builder.dense(layer, matrix, neurons(layer), target)
@@ -189,9 +188,7 @@ def _kernel(layer: NetxLayer) -> IntArray:
     if weight.ndim != 4:
         raise ExchangeError(f"{layer.name}: weight has shape {weight.shape}, expected (out, in, height, width)")
     if "kernelSize" in layer.fields and pair(layer, "kernelSize") != weight.shape[2:]:
-        raise ExchangeError(
-            f"{layer.name}: kernelSize is {pair(layer, 'kernelSize')}, weight has shape {weight.shape}"
-        )
+        raise ExchangeError(f"{layer.name}: kernelSize is {pair(layer, 'kernelSize')}, weight has shape {weight.shape}")
     return weight
 
 
@@ -220,56 +217,50 @@ LAYERS: Mapping[str, LayerType] = {
     "input": LayerType(
         ("shape",),
         ("weight", "bias"),
-        None,
+        "some",
         "the Input port; with neurons also a population that takes real numbers in whole 1/32",
         "the Input port",
-        True,
         _input,
     ),
     "dense": LayerType(
         ("shape", "weight"),
         ("inFeatures", "outFeatures", "bias", "delay"),
-        None,
+        "some",
         "a Dense projection and a Lif; a Readout if it never fires",
         "a Dense, or a kernel of the size of the image, and a Lif; a Readout",
-        True,
         _dense,
     ),
     "conv": LayerType(
         ("shape", "weight", *_GEOMETRY, "groups"),
         (*_CHANNELS, "bias", "delay"),
-        True,
+        "some",
         "a Conv projection and a Lif",
         "a Conv projection and a Lif; a Readout",
-        True,
         _conv,
     ),
-    "flatten": LayerType((), ("shape",), False, "nothing", "between an image and dense", True, _flatten),
+    "flatten": LayerType((), ("shape",), "none", "nothing", "between an image and dense", _flatten),
     "pool": LayerType(
         ("shape", "weight", *_GEOMETRY),
         ("kernelSize", "delay"),
-        True,
+        "all",
         "a depthwise Conv and a Lif",
         "",
-        False,
         _pool,
     ),
     "convT": LayerType(
         ("shape", "weight", *_GEOMETRY, "groups"),
         (*_CHANNELS, "bias", "delay"),
-        True,
+        "all",
         "a Conv with a sub-pixel shuffle and a Lif",
         "",
-        False,
         _transposed,
     ),
     "unpool": LayerType(
         ("shape", "weight", *_GEOMETRY),
         ("kernelSize", "delay"),
-        True,
+        "all",
         "a depthwise Conv with a sub-pixel shuffle and a Lif",
         "",
-        False,
         _unpool,
     ),
 }

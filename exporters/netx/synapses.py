@@ -35,10 +35,9 @@ def dense_currents(weight: IntArray) -> tuple[IntArray, int] | None:
     if low == high == 0:
         return None
     signed = low < 0 <= high
+    scale = 255 / high if low >= 0 else -256 / low
     if signed:
         scale = min(127 / high if high else np.inf, -128 / low)
-    else:
-        scale = -256 / low if low < 0 else 255 / high
     shift = int(np.floor(np.log2(scale))) + signed
     if shift < 0:  # numpy shifts everything out
         return None

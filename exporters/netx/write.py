@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from spikegen.errors import ConfigError, ExchangeError
-from spikegen.exporters.netx.chain import Layer, counts_spikes, layers
-from spikegen.program import Conv, Input, Pipeline, Program, validate
+from spikegen.exporters.netx.chain import counts_spikes, layers, refusals
+from spikegen.exporters.netx.exact import Layer
+from spikegen.program import Conv, Input, Lif, Pipeline, Program, validate
 from spikegen.program.ir import Shape
 from spikegen.runtime.files import check_output, write_output
 
@@ -43,19 +44,18 @@ def write_netx(pipeline: Pipeline, output: str | os.PathLike[str]) -> tuple[list
     paths = {role: Path(f"{stem}.{role}{SUFFIX}") if several else output for role in pipeline.networks}
     for path in paths.values():
         check_output(path)
-    contents: dict[str, bytes] = {}
-    lost: list[str] = []
-    problems: list[str] = []
-    for role, program in pipeline.networks.items():
-        try:
-            contents[role] = netx_file(program)
-            lost += [f"{role}: {loss}" if several else loss for loss in losses(program)]
-        except ExchangeError as error:
-            problems.append(f"{role}: {error}" if several else str(error))
+    problems = [
+        f"{role}: {problem}" if several else problem
+        for role, program in pipeline.networks.items()
+        for problem in refusals(program)
+    ]
     if problems:
-        raise ExchangeError("\n".join(problems))
+        raise ExchangeError("what netx has no layer for:\n  - " + "\n  - ".join(problems))
+    lost: list[str] = []
     for role, path in paths.items():
-        write_output(path, contents[role])
+        program = pipeline.networks[role]
+        write_output(path, netx_file(program))
+        lost += [f"{role}: {loss}" if several else loss for loss in losses(program)]
     return list(paths.values()), lost
 
 
@@ -99,10 +99,15 @@ def _layer(place: h5py.Group, layer: Layer, source: Shape) -> None:
     elif isinstance(conv, Conv):
         values = {"inChannels": source[0], "outChannels": shape[0], "kernelSize": layer.weight.shape[2:]}
         values |= {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
-    if layer.bias.any():
-        values["bias"] = np.repeat(layer.bias, math.prod(shape[1:])) if layer.dense else layer.bias
+    if layer.neurons.bias.any():
+        values["bias"] = np.repeat(layer.neurons.bias, math.prod(shape[1:])) if layer.dense else layer.neurons.bias
     group = _write(place, "dense" if layer.dense else "conv", {"shape": shape, "weight": layer.weight, **values})
-    neuron = {"iDecay": layer.decays[0], "vDecay": layer.decays[1], "vThMant": layer.vth, "refDelay": 1}
+    neuron = {
+        "iDecay": layer.neurons.decays[0],
+        "vDecay": layer.neurons.decays[1],
+        "vThMant": layer.neurons.vth,
+        "refDelay": 1,
+    }
     for name, value in {"type": "CUBA", **neuron, "gradedSpike": False}.items():
         group.create_dataset(f"neuron/{name}", data=value)
 
@@ -122,18 +127,20 @@ def losses(program: Program) -> list[str]:
         else:
             unit = 64 * 2.0 ** -chain[-1].shift
             lost.append(
-                f"{readout.name}: the last layer never fires; the membrane of its neurons is {unit:g} times the current "
-                f"of the timestep; its scale, its bias and its sum over time{tail} are lost"
+                f"{readout.name}: the last layer never fires; the membrane of its neurons is {unit:g} times the "
+                f"current of the timestep; its scale, its bias and its sum over time{tail} are lost"
             )
     lost += [
         f"{layer.population.name}: weights, threshold and bias are divided by {2.0**layer.shift:g}; it fires all the "
         "same"
         for layer in chain
-        if layer.shift and layer.vth and layer.decays[1] == 0
+        if layer.shift and isinstance(layer.population, Lif)
     ]
     wide = [layer.projection.name for layer in chain if not layer.on_chip]
     if wide:
-        lost.append(f"{', '.join(wide)}: weights that synapses of 8 bits do not hold; exact on Lava's CPU simulator only")
+        lost.append(
+            f"{', '.join(wide)}: weights that synapses of 8 bits do not hold; exact on Lava's CPU simulator only"
+        )
     return [*lost, "names, scales and the origin of the layers"]
 
 
@@ -142,7 +149,9 @@ def _input(port: Input, *, listed: bool) -> str:
     order = "flat, in (channel, row, column) order" if listed else "(column, row, channel)"
     kind = "spikes"
     if port.bits:
-        kind = f"messages of {port.bits} bits, x / {port.scale:g} rounded and clipped by the host; give Network(..., \
-input_message_bits={port.bits})"
+        kind = (
+            f"messages of {port.bits} bits, x / {port.scale:g} rounded and clipped by the host; give "
+            f"Network(..., input_message_bits={port.bits})"
+        )
     frames = "" if port.streamed else "; the same at each timestep, which the host must send again"
     return f"input: {kind}; {order}{frames}"

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from spikegen.program import Pipeline, Program
 
-FORMATS = ("pipeline", "onnx", "nir")
+FORMATS = ("pipeline", "onnx", "nir", "netx")
+# How the names of files end; those of pipelines are free.
+_SUFFIXES = {"onnx": ".onnx", "nir": ".nir", "netx": ".net"}
 # The names of the table in spikegen.exporters.onnx, whose import `--help` need not wait for.
 ONNX_OUTPUTS = ("readouts", "events", "messages")
 # Of lowering: a pipeline file went through it.
@@ -38,7 +40,8 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     type=click.Path(path_type=Path),
     required=True,
     help="Pipeline file to write; with --to onnx NAME.onnx, which NAME.input.onnx and NAME.readout.onnx, the host's "
-    "part, are written beside (NAME.ROLE.onnx, ..., where there are several networks); with --to nir NAME.nir.",
+    "part, are written beside (NAME.ROLE.onnx, ..., where there are several networks); with --to nir NAME.nir, with "
+    "--to netx NAME.net.",
 )
 @click.option(
     "--to",
@@ -46,7 +49,8 @@ _LOWERING = ("input_bits", "input_range", "payload_bits", "streams", "dataset", 
     type=click.Choice(FORMATS),
     default="pipeline",
     show_default=True,
-    help="A pipeline file, ONNX models or NIR graphs; for these CHECKPOINT may be a pipeline file too.",
+    help="A pipeline file, ONNX models, NIR graphs or files of lava-dl's netx; for these CHECKPOINT may be a pipeline "
+    "file too.",
 )
 @click.option(
     "--outputs",
@@ -119,7 +123,8 @@ def export(
     Shipped models: digits-unet, digits-vq. The file holds every network of the model and the host's part around them.
     CHECKPOINT may also be MODULE:FUNCTION, code of yours that returns a torch.nn.Module: it is imported and run.
     With --to onnx the networks become ONNX models, exact integers as everywhere; with --to nir NIR graphs of real
-    numbers, and what is lost in them is told.
+    numbers, and what is lost in them is told; with --to netx files that lava-dl's netx loads, with equal spikes, where
+    the network is a chain.
     """
     from spikegen.program import load, overflow_risks
     from spikegen.program.storage import digest
@@ -137,6 +142,8 @@ def export(
         write = partial(write_models, output=output, outputs=outputs)
     elif target_format == "nir":
         write = partial(_write_nir, output=output, dt=dt)
+    elif target_format == "netx":
+        write = partial(_write_netx, output=output)
     else:
         write = partial(_save, output=output)
     options = {
@@ -224,9 +231,9 @@ def _check_options(checkpoint: str, output: Path, target_format: str, lowered: b
     for name, owner in (("outputs", "onnx"), ("dt", "nir")):
         if target_format != owner and _is_given(name):
             raise click.UsageError(f"--{name} is an option of --to {owner}")
-    for suffix in ("onnx", "nir"):
-        if (target_format == suffix) != (output.suffix == f".{suffix}"):
-            raise click.UsageError(f"-o is {output}: a name that ends in .{suffix} and --to {suffix} go together")
+    for name, suffix in _SUFFIXES.items():
+        if (target_format == name) != (output.suffix == suffix):
+            raise click.UsageError(f"-o is {output}: a name that ends in {suffix} and --to {name} go together")
     idle = [f"--{name.replace('_', '-')}" for name in _LOWERING if _is_given(name)] if lowered else []
     if idle:
         raise click.UsageError(f"{checkpoint} is a pipeline file, already lowered: {', '.join(idle)} would do nothing")
@@ -248,7 +255,16 @@ def _write_nir(pipeline: Pipeline, output: Path, dt: float) -> list[Path]:
         from spikegen.exporters.nir.write import write_nir
     except ImportError as error:
         raise ExchangeError(f"NIR files need the package nir ({error}); pip install 'spikegen[nir]'") from error
-    files, lost = write_nir(pipeline, output, dt)
+    return _told(*write_nir(pipeline, output, dt))
+
+
+def _write_netx(pipeline: Pipeline, output: Path) -> list[Path]:
+    from spikegen.exporters.netx.write import write_netx
+
+    return _told(*write_netx(pipeline, output))
+
+
+def _told(files: list[Path], lost: list[str]) -> list[Path]:
     for loss in lost:
         error_console().print(f"Lost: {loss}", markup=False, highlight=False)
     return files

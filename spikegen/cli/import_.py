@@ -15,8 +15,9 @@ from spikegen.errors import LoweringError
 if TYPE_CHECKING:
     from spikegen.models import Checkpoint
 
-SDDPM, SDM, SPIKING_DIFFUSION, NIR = FORMATS = ("sddpm", "sdm", "spiking-diffusion", "nir")
+SDDPM, SDM, SPIKING_DIFFUSION, NIR, NETX = FORMATS = ("sddpm", "sdm", "spiking-diffusion", "nir", "netx")
 SCHEDULES = ("linear", "squaredcos_cap_v2")  # the names of the table in spikegen.diffusion.schedule
+_NIR_BITS = 7
 # Options that mean something for these formats only.
 _OWN = {
     "denoiser": (SPIKING_DIFFUSION,),
@@ -26,11 +27,13 @@ _OWN = {
     "beta_schedule": (SDDPM, SDM),
     "dt": (NIR,),
     "calibration": (NIR,),
-    "input_bits": (NIR,),
+    "input_bits": (NIR, NETX),
     "input_range": (NIR,),
     "streamed": (NIR,),
     "at_threshold": (NIR,),
     "seed": (NIR,),
+    "input_shape": (NETX,),
+    "constant": (NETX,),
 }
 
 
@@ -42,7 +45,7 @@ _OWN = {
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="Checkpoint folder to write; for nir the pipeline file.",
+    help="Checkpoint folder to write; for nir and netx the pipeline file.",
 )
 @click.option(
     "--denoiser",
@@ -54,7 +57,7 @@ _OWN = {
     "-T",
     "--timesteps",
     type=click.IntRange(1, 1024),
-    help="T; default: 4 for sddpm, else from the file; nir does not say it, it must be given.",
+    help="T; default: 4 for sddpm, else from the file; nir and netx do not say it, it must be given.",
 )
 @click.option("--image-size", type=click.IntRange(1, 1024), help="Pixels; default: 32, for spiking-diffusion 28.")
 @click.option("--dataset", help="What it was trained on; default: cifar10, or mnist for one channel, at its size.")
@@ -74,9 +77,7 @@ _OWN = {
 @click.option(
     "--input-bits",
     type=click.IntRange(0, 16),
-    default=7,
-    show_default=True,
-    help="nir: magnitude bits of the input; 0 for spikes.",
+    help="nir, netx: magnitude bits of the input; 0 for spikes. Default: 7, netx 0.",
 )
 @click.option(
     "--input-range",
@@ -89,6 +90,13 @@ _OWN = {
     is_flag=True,
     help="nir: neurons fire when they reach their threshold (SpikingJelly), not only above it.",
 )
+@click.option(
+    "--input",
+    "input_shape",
+    metavar="SHAPE",
+    help="netx: one input, such as 1x28x28 (channels, height, width) or 784, where the file does not say it.",
+)
+@click.option("--constant", is_flag=True, help="netx: every timestep has the same input; default: one of its own.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="nir: choice of random inputs.")
 def import_(
     checkpoint: Path,
@@ -102,10 +110,12 @@ def import_(
     beta_schedule: str | None,
     dt: float,
     calibration: Path | None,
-    input_bits: int,
+    input_bits: int | None,
     input_range: float | None,
     streamed: bool,
     at_threshold: bool,
+    input_shape: str | None,
+    constant: bool,
     seed: int,
 ) -> None:
     """Write CHECKPOINT, a file of SDDPM, SDM or Spiking-Diffusion, as a checkpoint folder of spikegen.
@@ -114,9 +124,17 @@ def import_(
     `spikegen export DIR`. For spiking-diffusion, CHECKPOINT may be the folder with model.pth and
     diff_result/diff_model.pth.
 
-    With --from nir, CHECKPOINT is a network file of another framework, which becomes a pipeline file at once.
+    With --from nir, CHECKPOINT is a network file of another framework, which becomes a pipeline file at once; with
+    --from netx a file that a SLAYER network's export_hdf5 wrote, whose integers are taken as they are.
     """
     _check_options(source)
+    if source == NETX:
+        if timesteps is None:
+            raise click.UsageError("--timesteps: a file of netx does not say T; give it")
+        from spikegen.cli._import_netx import import_file
+
+        import_file(checkpoint, output, timesteps, input_shape, input_bits or 0, streamed=not constant)
+        return
     if source == NIR:
         if timesteps is None:
             raise click.UsageError("--timesteps: a NIR file does not say T; give it")
@@ -128,7 +146,7 @@ def import_(
             timesteps,
             dt,
             calibration,
-            (input_bits, input_range, streamed),
+            (_NIR_BITS if input_bits is None else input_bits, input_range, streamed),
             seed,
             at_threshold=at_threshold,
         )
@@ -163,7 +181,8 @@ def _check_options(source: str) -> None:
     for name, takers in _OWN.items():
         given = context.get_parameter_source(name) is not ParameterSource.DEFAULT
         if given and source not in takers:
-            raise click.UsageError(f"--{name.replace('_', '-')} is an option of {', '.join(takers)}, not of {source}")
+            option = "input" if name == "input_shape" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} is an option of {', '.join(takers)}, not of {source}")
 
 
 def _summary(checkpoint: Checkpoint) -> str:

@@ -2,8 +2,8 @@
 
 Run as ``python -m tests.netx.lava_run JOBS``: a JSON list of [net, inputs, outputs, bits]. ``inputs`` is .npy
 [N, T, ...] in the layout of the network, ``outputs`` is written as .npy [N, T, ...]: the spikes of the last layer, and
-beside it ``outputs.membrane.npy``, the membranes of the last layer after the last timestep of the last input. The window
-of an input is explained in ``tests/lava/netx_run.py``.
+beside it ``outputs.membrane.npy``, the membranes of the last layer after the last timestep of the last input. The
+window of an input is explained in ``tests/lava/netx_run.py``.
 """
 
 import json
