@@ -16,7 +16,7 @@ from torch import nn
 from spikegen import __version__
 from spikegen.errors import LoweringError, SpikegenError
 from spikegen.lowering.calibrate import Calibration, record_spikes
-from spikegen.lowering.calls import LAST
+from spikegen.lowering.calls import FIRST, LAST
 from spikegen.lowering.form import READOUTS, Form
 from spikegen.lowering.graph import LayerGraph, NeuronOp, Shape
 from spikegen.lowering.input_format import InputFormat
@@ -24,7 +24,7 @@ from spikegen.lowering.layers import CONTAINERS, layer_key
 from spikegen.lowering.lower import lower
 from spikegen.lowering.payloads import PAYLOAD_BITS
 from spikegen.lowering.plain import PlainNetwork, time_of
-from spikegen.lowering.trace import OUTPUT, trace
+from spikegen.lowering.trace import OUTPUT, repeats_input, trace
 from spikegen.lowering.user_code import describe_error
 from spikegen.program import Lif, Pipeline, Program, Standalone
 from spikegen.program.numerics import delayed
@@ -105,9 +105,7 @@ def export_module(
     if layer_key(type(module)) in CONTAINERS:
         module = nn.Sequential(module)  # the tracer goes through containers where they are called
     module = module.eval()
-    time = time_of(module)
-    streamed, quantisation = spec.resolved(time)
-    form = Form(time, spec.flat, quantisation.bits == 0, readout)
+    streamed, quantisation, form = form_of(module, spec, readout)
     graph = trace(module, spec.shape, spec.timesteps, 1, form)
     model = PlainNetwork(
         module,
@@ -142,6 +140,22 @@ def export_module(
         "python": platform.python_version(),
     }
     return Pipeline(name, Standalone(), {"network": dataclasses.replace(program, report=report)}, origin)
+
+
+def form_of(module: nn.Module, spec: InputSpec, readout: str) -> tuple[bool, InputFormat, Form]:
+    """Whether the input of ``module`` is streamed, its quantisation, and how the module takes it.
+
+    Raises:
+        LoweringError: the input is streamed, and the module repeats it over time itself.
+    """
+    time = time_of(module)
+    streamed, quantisation = spec.resolved(time)
+    repeats = time == FIRST and repeats_input(module)
+    if repeats and streamed:
+        raise LoweringError(
+            f"{type(module).__name__}: it repeats its input over time, which cannot be streamed then; use --constant"
+        )
+    return streamed, quantisation, Form(time, spec.flat, quantisation.bits == 0, repeats, readout)
 
 
 def random_calibration(spec: InputSpec, quantisation: InputFormat, seed: int) -> FloatArray:

@@ -33,6 +33,7 @@ class Form:
         time: see :mod:`spikegen.lowering.calls`.
         flat: the input is features, (N, F) at a timestep, not pixels.
         spikes: the input is 0 or 1.
+        repeats: the model takes one frame, (N, ...), and repeats it over time itself.
         readout: key of :data:`READOUTS` for a model that ends with the values of every timestep; None: it must end with
             a readout of its own.
     """
@@ -40,4 +41,5 @@ class Form:
     time: str = FOLDED
     flat: bool = False
     spikes: bool = False
+    repeats: bool = False
     readout: str | None = None

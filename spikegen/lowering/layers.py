@@ -24,6 +24,7 @@ from spikegen.models.readouts import FusedReadout, MeanReadout, MembraneReadout
 from spikegen.models.swish_tail import SwishTailReadout
 
 _SHAPE = "nothing; features that become pixels: a Lif population that copies spikes"
+_REPEATED = "the Input port: `x.unsqueeze(0).repeat(T, 1, 1, 1, 1)` of the input, or expand"
 _OVER_TIME = "Readout, {} over SNN time by the host"
 _BLOCK = "{} and a Lif population that counts as SLAYER does"
 
@@ -100,6 +101,14 @@ LAYERS: dict[Any, Layer] = {
     "Tensor.sum": Layer(
         shape_calls.time_sum, _OVER_TIME.format("sum"), ("dim",), positional=True, times=(FIRST, LAST), flat=True
     ),
+    **{
+        f"Tensor.{name}": Layer(handler, _REPEATED, arguments, positional=True, times=(FIRST,), flat=True)
+        for name, handler, arguments in (
+            ("unsqueeze", shape_calls.unsqueeze, ("dim",)),
+            ("repeat", shape_calls.repeat, ()),
+            ("expand", shape_calls.repeat, ()),
+        )
+    },
     **{
         f"lava.lib.dl.slayer.block.cuba.{name}": Layer(
             slayer_layers.block(synapse), _BLOCK.format(becomes), times=(LAST,), flat=name == "Dense"
@@ -180,8 +189,6 @@ INSTEAD: dict[str, str] = {
     "interpolate": "nn.Upsample",
     "max_pool2d": "nn.MaxPool2d behind a neuron",
     "avg_pool2d": "nn.AvgPool2d",
-    "unsqueeze": "the frame of one timestep: it is repeated where the input is constant",
-    "repeat": "the frame of one timestep: it is repeated where the input is constant",
     "permute": "the layout of the library from the start",
     "transpose": "the layout of the library from the start",
     "Affine": "Dense, and read its spikes",
@@ -190,7 +197,7 @@ INSTEAD: dict[str, str] = {
     "TimeDecimation": "a smaller T",
     "Input": "the input itself, in spikes",
     "KWTA": "Dense: feedback is not supported",
-    "Delay": "one axonal delay per block (delay=True with equal values)",
+    "Delay": "delay=True of the block before it",
     "Neuron": "slayer.neuron.cuba.Neuron",
     "VotingLayer": "the host: it follows from the readout",
     "SynapseFilter": "LIFNode",

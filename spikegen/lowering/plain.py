@@ -97,7 +97,7 @@ class PlainNetwork(nn.Module):
         if self.form.time == STEP:
             return torch.stack([self.module(frames[:, t]) for t in range(self.timesteps)])
         if self.form.time == FIRST:
-            y = self.module(frames.transpose(0, 1))
+            y = self.module(frames[:, 0] if self.form.repeats else frames.transpose(0, 1))
             return y
         if self.form.time == LAST:
             y = self.module(frames.movedim(1, -1).contiguous())

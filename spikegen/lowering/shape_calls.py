@@ -10,7 +10,7 @@ import numpy as np
 
 from spikegen.lowering.calls import FIRST, LAST, Call, refusal
 from spikegen.lowering.geometry import reshaped
-from spikegen.lowering.graph import Op, ReadoutOp
+from spikegen.lowering.graph import InputOp, Op, ReadoutOp
 
 
 def flatten_module(module: Any, inputs: Sequence[Op], call: Call) -> Op | tuple[Op, ...]:
@@ -73,6 +73,29 @@ def unflatten_module(module: Any, inputs: Sequence[Op], call: Call) -> Op | tupl
     if not source.flat or call.axis(module.dim, source) != 0:
         raise refusal(call, f"only the features can be unflattened, not axis {module.dim} of {call.sizes(source)}")
     return reshaped(call, source, shape)
+
+
+def unsqueeze(_module: None, inputs: Sequence[Op], call: Call) -> Op:
+    """Tensor.unsqueeze, where a model begins with the frame that it repeats over time."""
+    given = call.positional[0] if call.positional else call.arguments.get("dim")
+    if not isinstance(inputs[0], InputOp) or given != 0 or len(call.positional) > 1:
+        raise refusal(call, "a new axis is supported only as that of SNN time, unsqueeze(0) of the input")
+    return inputs[0]
+
+
+def repeat(_module: None, inputs: Sequence[Op], call: Call) -> Op:
+    """Tensor.repeat and Tensor.expand over SNN time, of the input."""
+    given = call.positional[0] if len(call.positional) == 1 else call.positional
+    wanted = list(given) if isinstance(given, tuple | list) else []
+    sizes = call.sizes(inputs[0])
+    same = [{1} if call.name.startswith("repeat") else {-1, size} for size in sizes[1:]]
+    times = len(wanted) == len(sizes) and all(size in kept for size, kept in zip(wanted[1:], same, strict=True))
+    if not isinstance(inputs[0], InputOp) or not times or wanted[0] != call.timesteps:
+        raise refusal(
+            call,
+            f"{tuple(wanted)}: only the input is repeated, over SNN time, {call.timesteps} times; -T says how often",
+        )
+    return inputs[0]
 
 
 def time_mean(_module: None, inputs: Sequence[Op], call: Call) -> Op:

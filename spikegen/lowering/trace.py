@@ -84,6 +84,15 @@ def trace_modules(model: nn.Module) -> fx.Graph:
     return graph
 
 
+def repeats_input(model: nn.Module) -> bool:
+    """Whether ``model`` has an ``x.unsqueeze(0)``: it takes one frame, and repeats it over SNN time itself.
+
+    Raises:
+        LoweringError: its calls depend on values.
+    """
+    return any(node.target == "unsqueeze" for node in trace_modules(model).nodes)
+
+
 def trace(model: nn.Module, shape: Shape, timesteps: int, steps: int, form: Form | None = None) -> LayerGraph:
     """Trace ``model(x, t)`` or ``model(x)`` in evaluation mode.
 

@@ -49,6 +49,18 @@ class Calls(nn.Module):
         return y
 
 
+class Repeated(nn.Module):
+    """Multi-step layers behind ``function``, which repeats a frame over time, as in SpikingJelly's tutorials."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.function = multi(), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(self.function(x)).mean(0)
+        return y
+
+
 def fire(mode: str = "s", threshold: float = 1.0) -> nn.Module:
     made: nn.Module = neuron.IFNode(threshold, surrogate_function=surrogate.ATan(), step_mode=mode)
     return made
@@ -143,6 +155,9 @@ PLAIN: dict[Any, Case] = {
     "Tensor.view": Case(lambda: Calls(view, spikes(), read())),
     "Tensor.mean": Case(over_time(lambda x: x.mean(0))),
     "Tensor.sum": Case(over_time(lambda x: x.sum(dim=0))),
+    "Tensor.unsqueeze": Case(lambda: Repeated(lambda x: x.unsqueeze(dim=0).repeat(T, 1, 1, 1, 1))),
+    "Tensor.repeat": Case(lambda: Repeated(lambda x: x.unsqueeze(0).repeat([T, 1, 1, 1, 1]))),
+    "Tensor.expand": Case(lambda: Repeated(lambda x: x.unsqueeze(0).expand(T, -1, -1, 6, 6))),
     f"{SLAYER}block.cuba.Conv": Case(
         blocks(first, lambda c: c.Conv(CUBA, 4, 2, (3, 2), (1, 2), (2, 0), (2, 1), 2, weight_scale=4)), STREAMED
     ),

@@ -9,12 +9,11 @@ import pytest
 from torch import nn
 
 from spikegen.lowering.calibrate import Calibration, record_spikes
-from spikegen.lowering.export_module import export_module, random_calibration
+from spikegen.lowering.export_module import export_module, form_of, random_calibration
 from spikegen.lowering.fold_batchnorm import fold_batchnorm
-from spikegen.lowering.form import Form
 from spikegen.lowering.graph import NeuronOp
 from spikegen.lowering.layers import CONTAINERS, LAYERS, layer_key
-from spikegen.lowering.plain import PlainNetwork, time_of
+from spikegen.lowering.plain import PlainNetwork
 from spikegen.lowering.trace import trace
 from tests.lowering.networks import on_grid
 from tests.lowering.plain_cases import PLAIN, SLAYER
@@ -52,8 +51,7 @@ def test_the_layer_graph_fires_as_the_model(key: Any) -> None:
     case, module = PLAIN[key], made(key)
     if layer_key(type(module)) in CONTAINERS:
         module = nn.Sequential(module)
-    streamed, quantisation = case.spec.resolved(time_of(module))
-    form = Form(time_of(module), case.spec.flat, quantisation.bits == 0, "mean")
+    streamed, quantisation, form = form_of(module, case.spec, "mean")
     network = PlainNetwork(module, case.spec.timesteps, form, streamed=streamed, lags={}, reads_out=True)
     inputs = random_calibration(case.spec, quantisation, 0)
     spikes, _ = record_spikes(network, Calibration(inputs, np.zeros(len(inputs), dtype=np.int64)))

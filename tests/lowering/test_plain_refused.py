@@ -109,6 +109,26 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
     "batch into features": (lambda: Calls(lambda x: x.view(6, -1), spikes()), IMAGE, "time and batch must stay"),
     "mean over pixels": (lambda: Calls(lambda x: x.mean(-1), spikes("m")), IMAGE, "only a mean or sum over SNN time"),
     "mean of features": (lambda: between(nn.BatchNorm1d(4)), IMAGE, r"BatchNorm1d\): it takes|BatchNorm2d, before"),
+    "repeated another number of times": (
+        lambda: Calls(lambda x: x.unsqueeze(0).repeat(3, 1, 1, 1, 1), nn.Identity(), spikes("m")),
+        IMAGE,
+        r"repeat: \(3, 1, 1, 1, 1\): only the input is repeated, over SNN time, 6 times; -T says",
+    ),
+    "repeated elsewhere": (
+        lambda: Calls(lambda x: x.repeat(6, 1, 1, 1, 1), spikes("m"), spikes("m")),
+        IMAGE,
+        "repeat: .*only the input is repeated",
+    ),
+    "another axis": (
+        lambda: Calls(lambda x: x.unsqueeze(1), nn.Identity(), spikes("m")),
+        IMAGE,
+        r"unsqueeze: a new axis is supported only as that of SNN time",
+    ),
+    "repeated and streamed": (
+        lambda: Calls(lambda x: x.unsqueeze(0).repeat(6, 1, 1, 1, 1), nn.Identity(), spikes("m")),
+        STREAMED,
+        "Calls: it repeats its input over time, which cannot be streamed then; use --constant",
+    ),
     "two values": (lambda: Calls(lambda x: (x, x), spikes()), IMAGE, "a model must return one value"),  # type: ignore[arg-type, return-value]
     "power-of-two norm": (
         lambda: normed("WgtScaleBatchNorm", 0),
