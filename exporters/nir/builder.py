@@ -34,10 +34,12 @@ class Wire:
         op: the operation that makes it, of shape (C, H, W).
         shape: in NIR, without batch and time: (C, H, W), (C, L) or (N,). Elements are in the same order in both, so a
             Flatten changes this shape only.
+        shared: more than one node reads it.
     """
 
     op: Op
     shape: tuple[int, ...]
+    shared: bool = False
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class Builder:
         timesteps: T.
         dt: seconds per timestep.
         at_threshold: neurons fire when they reach their threshold, not only above it.
+        spikes: the input is spikes.
         ops: by name.
         decays: neuron operation -> its real decays per timestep (current, membrane), which ``du`` and ``dv`` round.
         told: what the user should know -> the nodes that it is about.
@@ -56,6 +59,7 @@ class Builder:
     timesteps: int
     dt: float
     at_threshold: bool = False
+    spikes: bool = False
     ops: dict[str, Op] = field(default_factory=dict)
     decays: dict[str, tuple[float, float]] = field(default_factory=dict)
     told: dict[str, list[str]] = field(default_factory=dict)

@@ -75,7 +75,7 @@ def import_nir(
     path: str | os.PathLike[str],
     timesteps: int,
     dt: float = DT,
-    inputs: FloatArray | None = None,
+    calibration: Callable[[tuple[int, ...]], FloatArray] | None = None,
     input_range: InputRange | None = None,
     seed: int = 0,
     on_stage: Callable[[str], None] = lambda _: None,
@@ -88,8 +88,8 @@ def import_nir(
         path: of any framework; it is read with nothing taken on trust.
         timesteps: T; NIR does not say it.
         dt: seconds per timestep; NIR does not say it.
-        inputs: real inputs to calibrate on, float64 [N, C, H, W], or [N, T, C, H, W] if the input is streamed; None:
-            random ones.
+        calibration: called with the shape of an input, (C, H, W), or (T, C, H, W) if the input is streamed, which the
+            file says; real inputs to calibrate on, float64 [N, *shape]. None: random ones.
         input_range: quantisation of the input.
         seed: of random inputs.
         on_stage: called with the name of each pass as it starts.
@@ -104,9 +104,11 @@ def import_nir(
         raise ConfigError(f"T is {timesteps} and dt {dt}; T must be at least 1, dt > 0 and finite")
     path, declared = Path(path), input_range or InputRange()
     on_stage("read")
-    walked = walk(read_checked(path), timesteps, dt, at_threshold=at_threshold)
+    walked = walk(read_checked(path), timesteps, dt, at_threshold=at_threshold, spikes=not declared.bits)
     shape = next(op.shape for op in walked.graph.ops if isinstance(op, InputOp))
+    wanted = (timesteps, *shape) if declared.streamed else shape
     warnings = list(walked.warnings)
+    inputs = None if calibration is None else calibration(wanted)
     form = declared.format(inputs)
     if inputs is None:
         warnings.append(
@@ -114,7 +116,6 @@ def import_nir(
             "better thresholds and a true agreement"
         )
         inputs = _random(form, shape, timesteps, seed)
-    wanted = (timesteps, *shape) if declared.streamed else shape
     if inputs.shape[1:] != wanted or not len(inputs) or not np.isfinite(inputs).all():
         size = ", ".join(map(str, wanted))
         raise ConfigError(f"calibration inputs have shape {inputs.shape}, finite ones of (N, {size}) are needed")

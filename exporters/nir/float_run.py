@@ -12,6 +12,7 @@ from torch.nn import functional
 from spikegen.errors import LoweringError
 from spikegen.exporters.nir.walk import Walked
 from spikegen.lowering.graph import AddOp, ConvOp, FloatArray, InputOp, NeuronOp, NormOp, Op, ReadoutOp
+from spikegen.simulator.delays import late
 
 Keep: TypeAlias = Callable[[str, Tensor], None]
 
@@ -22,7 +23,7 @@ def run_float(walked: Walked, frames: FloatArray, keep: Keep) -> Mapping[str, Fl
     Args:
         walked: a NIR graph.
         frames: float64 [N, C, H, W], repeated at every timestep, or [N, T, C, H, W].
-        keep: gets the name and the spikes, float64 [N, T, C, H, W], of every neuron.
+        keep: gets the name and the spikes as they are sent, behind delays, float64 [N, T, C, H, W], of every neuron.
 
     Returns:
         readout -> float64 [N, T, C, H, W], what it reads at every timestep.
@@ -45,7 +46,8 @@ def run_float(walked: Walked, frames: FloatArray, keep: Keep) -> Mapping[str, Fl
             outputs[op.name] = inputs[0].numpy()
         elif isinstance(op, NeuronOp):
             bias = 0.0 if op.bias is None else torch.from_numpy(op.bias)[:, None, None]
-            values[op.name] = _fired(inputs[0], op.threshold, bias, *walked.decays[op.name])
+            fired = _fired(inputs[0], op.threshold, bias, *walked.decays[op.name])
+            values[op.name] = late(fired, op.delays, time=1)
             keep(op.name, values[op.name])
         else:
             values[op.name] = _linear(op, inputs)

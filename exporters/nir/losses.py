@@ -68,7 +68,9 @@ def losses(program: Program) -> list[str]:
         f"window: states start at 0 and end after T = {program.timesteps} timesteps; NIR has no end",
     ]
     if len(program.nodes) > 2:
-        lost.append("levels: the delays that align frames on Lava are left out; in NIR nothing is late")
+        lost.append(
+            "levels: the delays of projections, which align frames on Lava, are left out; axonal delays are Delay"
+        )
     for readout in program.readouts():
         if readout.tail is not None:
             lost.append(f"{readout.name}: the layers of the host behind it are left out")

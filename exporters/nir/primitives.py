@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spikegen.exporters.nir import linear, neurons
+from spikegen.exporters.nir import delays, linear, neurons
 from spikegen.exporters.nir.builder import Builder, Wire
 from spikegen.exporters.nir.structure import NirNode
 
@@ -79,13 +79,19 @@ PRIMITIVES: Mapping[str, Primitive] = {
         "a Lif whose current decays and whose membrane leaks",
         neurons.current_based,
     ),
+    "Delay": Primitive(
+        ("delay",),
+        (),
+        "axonal delays of the neurons before it, or of IF neurons that copy the spikes",
+        "axonal delays",
+        delays.delay,
+    ),
 }
 
 # What a Program has no place for, and what to do instead.
 REFUSED: Mapping[str, str] = {
-    "I": "its membrane never fires; end the graph with the layer before it and sum on the host",
-    "LI": "its membrane never fires; end the graph with the layer before it and filter on the host",
-    "CubaLI": "its membrane never fires; end the graph with the layer before it and filter on the host",
-    "Threshold": "a threshold without a membrane; use IF",
-    "Delay": "a Program aligns its frames, it has no delays of its own",
+    "I": "its membrane never fires; use IF, or end the graph with the layer before it and sum on the host",
+    "LI": "its membrane never fires; use LIF, or end the graph with the layer before it and filter on the host",
+    "CubaLI": "its membrane never fires; use CubaLIF, or end the graph with the layer before it and filter on the host",
+    "Threshold": "a threshold without a membrane; use LIF with a tau just above dt, which forgets, or IF, which sums",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from spikegen.errors import ExchangeError, LoweringError
 from spikegen.exporters.nir.builder import Builder, Wire, integers, program_shape
 from spikegen.exporters.nir.primitives import PRIMITIVES, REFUSED
 from spikegen.exporters.nir.structure import NirGraph, NirNode
-from spikegen.lowering.graph import InputOp, LayerGraph, ReadoutOp, Shape
+from spikegen.lowering.graph import InputOp, LayerGraph, ReadoutOp
 
 INPUT = "input"  # the name of the input in every layer graph
 
@@ -33,7 +34,7 @@ class Walked:
     warnings: tuple[str, ...]
 
 
-def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False) -> Walked:
+def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False, spikes: bool = False) -> Walked:
     """The layer graph of ``nir``.
 
     Args:
@@ -41,6 +42,7 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
         timesteps: T.
         dt: seconds per timestep.
         at_threshold: neurons fire when they reach their threshold (SpikingJelly), not only above it (NIR).
+        spikes: the input is spikes.
 
     Raises:
         ExchangeError: every node that cannot be expressed, by name.
@@ -50,7 +52,7 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
     into: dict[str, list[str]] = {name: [] for name in nir.nodes}
     for source, target in nir.edges:
         into[target].append(source)
-    builder = Builder(timesteps, dt, at_threshold)
+    builder, readers = Builder(timesteps, dt, at_threshold, spikes), Counter(source for source, _ in nir.edges)
     wires: dict[str, Wire] = {}
     for name in order:
         node = nir.nodes[name]
@@ -61,7 +63,10 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
             elif all(source in wires for source in into[name]) and node.type in {"Pass", *PRIMITIVES}:
                 if not into[name]:
                     raise ExchangeError(f"{name} ({node.type}): nothing leads into it")
-                wires[name] = _lowered(builder, node, builder.sum([wires[source] for source in into[name]], name))
+                given = builder.sum([wires[source] for source in into[name]], name)
+                made = _lowered(builder, node, given)
+                shared = readers[name] > 1 or (made.op is given.op and given.shared)
+                wires[name] = dataclasses.replace(made, shared=shared)
         except (ExchangeError, LoweringError, KeyError) as error:
             if not isinstance(error, KeyError):  # a missing parameter is in `problems`
                 problems.append(str(error))
@@ -71,18 +76,6 @@ def walk(nir: NirGraph, timesteps: int, dt: float, *, at_threshold: bool = False
     for name in _unheard(nir, into):
         builder.warn("no way leads from there to an Output; left out", name)
     return Walked(LayerGraph(timesteps, 1, tuple(builder.ops.values())), builder.decays, builder.warnings)
-
-
-def input_shape(nir: NirGraph) -> Shape:
-    """(C, H, W) of what ``nir`` reads.
-
-    Raises:
-        ExchangeError: it has not one input of such a shape.
-    """
-    inputs = [node for node in nir.nodes.values() if node.type == "Input" and "shape" in node.fields]
-    if len(inputs) != 1:
-        raise ExchangeError(f"the graph has {len(inputs)} nodes Input with a shape, it needs one")
-    return program_shape(_declared(inputs[0]))
 
 
 def _declared(node: NirNode) -> tuple[int, ...]:
@@ -149,7 +142,7 @@ def _order(nir: NirGraph) -> list[str]:
     """The nodes in topological order.
 
     Raises:
-        ExchangeError: a cycle; a Program has none, and NIR says nothing of the delay that one would need.
+        ExchangeError: a cycle; a Program has none, whether a Delay is in it or not.
     """
     sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(nir.nodes, ()))
     for source, target in nir.edges:
@@ -159,5 +152,5 @@ def _order(nir: NirGraph) -> list[str]:
     except CycleError as error:
         circle = " -> ".join(error.args[1])
         raise ExchangeError(
-            f"{circle}: a cycle; a Program has no recurrent connections, and the cycle has no delay"
+            f"{circle}: a cycle; recurrent connections are not supported, even with a Delay in them; train without them"
         ) from error

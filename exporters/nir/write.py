@@ -106,6 +106,7 @@ class _Writer:
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         self.keys = {name: self._key(name) for name in program.nodes}
+        self.sent = dict(self.keys)  # node -> key of its messages, behind a Delay if it has one
 
     def graph(self) -> nir.NIRGraph:
         port = self.program.input
@@ -116,6 +117,8 @@ class _Writer:
             for index, projection in enumerate(into):
                 self._projection(projection, bias if index == 0 else np.zeros_like(bias))
             self.nodes[self.keys[population.name]] = self._population(population)
+            if isinstance(population, Lif) and population.delays.any():
+                self._delay(population)
         return nir.NIRGraph(self.nodes, self.edges, metadata={}, type_check=False)
 
     def _key(self, name: str) -> str:
@@ -154,7 +157,7 @@ class _Writer:
         gain = float(projection.gains[0]) if projection.gains.size else 1.0
         value = gain * 2.0**projection.exponent * target.scale / self._unit(source)
         weight = projection.weight.astype(np.float64) * value
-        start, end = self.keys[source.name], self.keys[target.name]
+        start, end = self.sent[source.name], self.keys[target.name]
         if isinstance(projection, Conv) and _is_scale(projection) and not bias.any():
             factors = np.broadcast_to(weight.reshape(-1, 1, 1), target.shape)
             if (factors == 1.0).all() and (start, end) not in self.edges:
@@ -176,6 +179,14 @@ class _Writer:
         key = self._key(f"{start}_to_{end}")
         self.nodes[key] = made
         self.edges += [(start, key), (key, end)]
+
+    def _delay(self, population: Lif) -> None:
+        """A Delay of the spikes of ``population``, in seconds."""
+        neurons = self.keys[population.name]
+        key = self.sent[population.name] = self._key(f"{neurons}_delay")
+        delays = population.delays.reshape(self._shape(population.name))
+        self.nodes[key] = nir.Delay(delays * self.dt)
+        self.edges.append((neurons, key))
 
     def _matrix(self, projection: Projection, weight: FloatArray, source: Node) -> FloatArray:
         """The weight as (out, in)."""

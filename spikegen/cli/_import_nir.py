@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import rich_click as click
@@ -29,23 +30,17 @@ def import_network(
     check_output(output)
     try:
         from spikegen.exporters.nir.convert import InputRange, import_nir
-        from spikegen.exporters.nir.structure import read_checked
-        from spikegen.exporters.nir.walk import input_shape
     except ImportError as error:
         raise LoweringError(f"importing needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
 
     bits, largest, streamed = input_form
-    inputs = None
-    if calibration is not None:
-        shape = input_shape(read_checked(source))
-        inputs = read_inputs(calibration, (timesteps, *shape) if streamed else shape)
     errors = error_console()
     with working(errors, f"importing {source}") as say:
         found = import_nir(
             source,
             timesteps,
             dt,
-            inputs,
+            None if calibration is None else partial(read_inputs, calibration),
             InputRange(bits, largest, streamed),
             seed,
             lambda stage: say(f"importing {source}: {stage}"),

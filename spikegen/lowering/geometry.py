@@ -70,7 +70,7 @@ def any_spike(
     summed = conv(
         dataclasses.replace(call, name=f"{call.name}.sum"), source, ones, none, stride, padding, dilation, channels
     )
-    return summed, _spike_copy(call.name, summed)
+    return summed, spike_copy(call.name, summed)
 
 
 def reshaped(call: Call, source: Op, shape: tuple[int, ...]) -> Op | tuple[Op, ...]:
@@ -92,7 +92,7 @@ def reshaped(call: Call, source: Op, shape: tuple[int, ...]) -> Op | tuple[Op, .
         moved = ConvOp(
             f"{call.name}.shuffle", (source.name,), shape, ones, np.zeros(channels), groups=features, shuffle=height
         )
-        return moved, _spike_copy(call.name, moved)
+        return moved, spike_copy(call.name, moved)
     if isinstance(source, ConvOp) and source.shuffle == 1 and source.gains is None:
         bias = source.bias.reshape(channels, -1)
         if (bias == bias[:, :1]).all():
@@ -102,6 +102,6 @@ def reshaped(call: Call, source: Op, shape: tuple[int, ...]) -> Op | tuple[Op, .
     raise refusal(call, "only spikes, or a Linear without a bias, become pixels; put a neuron before it")
 
 
-def _spike_copy(name: str, source: Op) -> NeuronOp:
+def spike_copy(name: str, source: Op) -> NeuronOp:
     """A neuron that fires where ``source``, a sum of spikes, is not 0."""
     return NeuronOp(name, (source.name,), source.shape, _ONE_SPIKE, DECAY_MAX, 0)

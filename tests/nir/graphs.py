@@ -88,6 +88,13 @@ def _cubalif() -> nir.NIRGraph:
     return chain((12,), nir.Linear(weights(5, 12)), neuron, out=(5,))
 
 
+def _delay() -> nir.NIRGraph:
+    """Of every neuron another, up to one past the end."""
+    delays = np.arange(32.0).reshape(2, 4, 4) % (T + 2)
+    nodes = (conv(2, 1, 3, 4), fires(2, 4, 4), nir.Delay(delays * DT), conv(2, 2, 3, 4, seed=3), fires(2, 4, 4))
+    return chain((1, 4, 4), *nodes, out=(2, 4, 4))
+
+
 EXAMPLES: dict[str, Callable[[], nir.NIRGraph]] = {
     "Input": _linear,
     "Output": lambda: chain((3, 4, 4), conv(2, 3, 3, 4), out=(2, 4, 4)),
@@ -102,6 +109,7 @@ EXAMPLES: dict[str, Callable[[], nir.NIRGraph]] = {
     "IF": lambda: chain((2, 4, 4), conv(3, 2, 3, 4), fires(3, 4, 4), out=(3, 4, 4)),
     "LIF": _lif,
     "CubaLIF": _cubalif,
+    "Delay": _delay,
 }
 
 
@@ -145,6 +153,18 @@ def scalars() -> nir.NIRGraph:
     """Parameters of neurons that are one number, as snnTorch writes them for a decay that all neurons share."""
     one = np.float64(1.0)
     return chain((12,), nir.Linear(weights(5, 12)), nir.LIF(one * DT * 4, one * 4, one * 0, one, one * 0), out=(5,))
+
+
+def late() -> nir.NIRGraph:
+    """Spikes that are read with two delays and without one, and delays in a row, some of them for all neurons."""
+    flatten = nir.Flatten({"input": np.array([2, 4, 4])}, 0, -1)
+    rest = (nir.Delay(np.arange(32) % 2 * DT), nir.Linear(weights(3, 32)), fires(3), nir.Delay(np.array([2 * DT])))
+    nodes = (conv(2, 1, 3, 4), fires(2, 4, 4), nir.Delay(np.float64(DT)), conv(2, 2, 3, 4), fires(2, 4, 4), flatten)
+    graph = chain((1, 4, 4), *nodes, *rest, out=(3,))
+    graph.nodes["later"], graph.nodes["again"] = nir.Delay(np.full((2, 4, 4), 3 * DT)), nir.Delay(np.array([DT]))
+    graph.nodes["none"] = nir.Delay(np.zeros((2, 4, 4)))
+    graph.edges += [("n1", "later"), ("later", "again"), ("again", "n3"), ("n1", "none"), ("none", "n3")]
+    return graph
 
 
 def written(graph: nir.NIRGraph, path: Path) -> Path:

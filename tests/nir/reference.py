@@ -21,13 +21,25 @@ def evaluate(graph: nir.NIRGraph, frames: Array, dt: float) -> dict[str, Array]:
             sources = [source for source, target in graph.edges if target == name]
             if all(source in values for source in sources):
                 total = frames if isinstance(node, nir.Input) else np.sum([values[s] for s in sources], axis=0)
-                values[name] = neuron(node, total, dt) if hasattr(node, "v_threshold") else over_time(node, total)
+                if isinstance(node, nir.Delay):
+                    values[name] = delayed(total, node.delay, dt)
+                else:
+                    values[name] = neuron(node, total, dt) if hasattr(node, "v_threshold") else over_time(node, total)
                 del waiting[name]
     return values
 
 
 def over_time(node: Any, frames: Array) -> Array:
     return np.array([linear(node, frame) for frame in frames])
+
+
+def delayed(frames: Array, delay: Array, dt: float) -> Array:
+    values = np.zeros_like(frames)
+    for t, *index in np.ndindex(frames.shape):
+        steps = round(float(delay.reshape(-1)[0] if delay.size == 1 else delay[tuple(index)]) / dt)
+        if t >= steps:
+            values[(t, *index)] = frames[(t - steps, *index)]
+    return values
 
 
 def linear(node: Any, x: Array) -> Array:  # noqa: PLR0911 - one line for each primitive

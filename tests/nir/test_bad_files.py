@@ -203,11 +203,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_cycle_is_named(tmp_path: Path) -> None:
     graph = residual()
-    graph.edges.append(("n3", "n2"))
-    message = refused(written(graph, tmp_path / "a.nir"))
-    assert "n2" in message
-    assert "n3" in message
-    assert "a cycle; a Program has no recurrent connections, and the cycle has no delay" in message
+    graph.nodes["back"] = nir.Delay(np.full((2, 4, 4), DT))
+    for way in ([("n3", "n2")], [("n3", "back"), ("back", "n2")]):
+        again = nir.NIRGraph(graph.nodes, graph.edges + way, type_check=False)
+        message = refused(written(again, tmp_path / "a.nir"))
+        for name in {name for edge in way for name in edge}:
+            assert name in message
+        assert "a cycle; recurrent connections are not supported, even with a Delay in them" in message
 
 
 def test_a_recurrent_graph_of_snntorch_is_a_cycle_too(tmp_path: Path) -> None:
@@ -239,12 +241,12 @@ def test_everything_that_is_refused_is_told_at_once(tmp_path: Path) -> None:
         fires(2, 4, 4),
         out=(2, 4, 4),
     )
-    graph.nodes["late"] = nir.Delay(full)
+    graph.nodes["late"] = nir.Delay(full * DT)
     graph.nodes["slow"] = nir.LI(full, full, full)
     graph.edges += [("input", "late"), ("input", "slow"), ("input", "n0")]
     message = refused(written(graph, tmp_path / "a.nir"))
     for part in (
-        "late (Delay): a Program aligns its frames",
+        "late (Delay): its input input is real-valued; a Program delays spikes only",
         "slow (LI): its membrane never fires",
         "input -> n0: the edge is there twice",
         "n1 (IF): v_reset is -0.5; a Program's neurons are reset to 0",

@@ -54,7 +54,7 @@ def test_the_float_network_fires_as_the_framework(name: str) -> None:
 def case(request: pytest.FixtureRequest) -> tuple[str, Imported]:
     images, _ = recorded(request.param)
     path = FILES / f"{request.param}.nir"
-    return request.param, import_nir(path, T, STEPS[request.param], images, SIXTEENTHS)
+    return request.param, import_nir(path, T, STEPS[request.param], lambda _: images, SIXTEENTHS)
 
 
 def integer_run(graph: nir.NIRGraph, program: Program, frames: Integers, dt: float) -> Mapping[str, Integers]:
@@ -162,7 +162,7 @@ def test_spikingjelly_fires_at_its_threshold(leaky: bool, tmp_path: Path) -> Non
     wanted = node(layer.expand(T, *layer.shape)).transpose(0, 1).numpy()
     spikes: dict[bool, npt.NDArray[np.int32]] = {}
     for at_threshold in (False, True):
-        found = import_nir(path, T, dt, images, InputRange(3, 7 / 4), at_threshold=at_threshold)
+        found = import_nir(path, T, dt, lambda _: images, InputRange(3, 7 / 4), at_threshold=at_threshold)
         program = found.pipeline.network("network")
         frames = program.input.quantize(images)
         spikes[at_threshold] = Simulator(program).evaluate(frames, 0, record=True).messages["n1"]

@@ -36,22 +36,23 @@ def without_leak(program: Program) -> Program:
 @settings(max_examples=25)
 @given(st.data())
 def test_random_programs_mean_the_same(data: st.DataObject) -> None:
-    program = without_leak(data.draw(programs(gains=False, clocks=False, delays=False, max_populations=4, max_size=5)))
+    program = without_leak(data.draw(programs(gains=False, clocks=False, max_populations=4, max_size=5)))
     readouts = {p.name: dataclasses.replace(p, bias=p.bias[0]) for p in program.readouts()}
     program = dataclasses.replace(program, populations=tuple(readouts.get(p.name, p) for p in program.populations))
     assume(not refusals(program))
     given_frames = data.draw(frames(program, images=(1,)))
-    sent = Simulator(program).evaluate(given_frames, 0, record=True)
+    result = Simulator(program).evaluate(given_frames, 0, record=True)
     graph = nir_graph(program, DT)
     real = streamed_frames(program, given_frames)[0] * program.input.scale
     shape = next(node.input_type["input"] for node in graph.nodes.values() if isinstance(node, nir.Input))
     values = evaluate(graph, real.reshape(program.timesteps, *map(int, shape)), DT)
     for population in program.populations:
         if isinstance(population, Readout):
-            wanted = sent.readouts[population.name][0] * population.scale + population.bias[:, :, None, None]
+            wanted = result.readouts[population.name][0] * population.scale + population.bias[:, :, None, None]
         else:
-            wanted = sent.messages[population.name][0] * (population.scale if isinstance(population, Relay) else 1.0)
-        found = values[population.name].reshape(wanted.shape)
+            wanted = result.messages[population.name][0] * (population.scale if isinstance(population, Relay) else 1.0)
+        sent = f"{population.name}_delay"
+        found = values[sent if sent in values else population.name].reshape(wanted.shape)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9, err_msg=population.name)
 
 
@@ -158,11 +159,19 @@ def test_losses() -> None:
         "input: it is rounded to whole multiples of 0.0625, 4 bits and a sign",
         "arithmetic: integers of 24 bits",
         "window: states start at 0 and end after T = 4 timesteps",
-        "levels: the delays that align frames",
+        "levels: the delays of projections, which align frames on Lava, are left out; axonal delays are Delay",
         "out: the host's weighted sum over time is left out",
     ):
         assert part in text
     assert len(found) == 5
+
+
+def test_axonal_delays_are_a_node_that_all_readers_read() -> None:
+    delays = np.arange(32).reshape(2, 4, 4)
+    graph = nir_graph(small(lif={"delays": delays}), DT)
+    np.testing.assert_array_equal(graph.nodes["a_delay"].delay, delays * DT)
+    assert graph.edges == [("in", "in_to_a"), ("in_to_a", "a"), ("a", "a_delay"), ("a_delay", "out")]
+    assert "a_delay" not in nir_graph(small(lif={"delays": delays * 0}), DT).nodes
 
 
 def test_a_bias_past_the_decay_of_the_current_is_a_v_leak() -> None:
