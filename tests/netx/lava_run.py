@@ -20,7 +20,8 @@ from lava.proc.io.source import RingBuffer as Source
 def run(net: str, inputs: str, outputs: str, bits: int) -> None:
     frames = np.load(inputs)
     images, timesteps, *shape = frames.shape
-    network = Network(net, reset_interval=timesteps, reset_offset=1, input_message_bits=bits)
+    options = {"input_shape": tuple(shape), "input_message_bits": bits}  # the shape, where the file has none
+    network = Network(net, reset_interval=timesteps, reset_offset=1, **options)
     lag = len(network)
     sent = np.moveaxis(frames.reshape(-1, *shape), 0, -1)
     sent = np.concatenate([sent, np.zeros((*shape, lag), sent.dtype)], axis=-1)
