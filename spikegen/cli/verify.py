@@ -1,14 +1,15 @@
-"""`spikegen verify`: simulator, SLAYER dynamics and Lava message by message, and the distance to the float model."""
+"""`spikegen verify`: every target against the simulator, message by message, and the distance to the float model."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import rich_click as click
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
     from spikegen.lowering.parts import Part
     from spikegen.models import Checkpoint
-    from spikegen.program import Pipeline
+    from spikegen.program import Pipeline, Program, Target
     from spikegen.verification import NetworkResult
 
 _SHARES = (0.05, 0.4, 0.8)
+_CHIP, _ONNX = "loihi2-sim", "ONNX Runtime"  # the targets that cannot hold every Program
 
 
 @click.command()
@@ -57,6 +59,8 @@ _SHARES = (0.05, 0.4, 0.8)
     help="Form of the synapses of the unrolled Lava network; conv and sparse are stock.",
 )
 @click.option("--no-lava", is_flag=True, help="Leave Lava out (say, where it is not installed).")
+@click.option("--no-onnx", is_flag=True, help="Leave ONNX Runtime out; where it is not installed, it is.")
+@click.option("--chip", is_flag=True, help="Compare the network of the chip on the CPU too, as the backend loihi2-sim.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(
     source: str,
@@ -67,15 +71,22 @@ def verify(
     checkpoint: str | None,
     synapses: str,
     no_lava: bool,
+    no_onnx: bool,
+    chip: bool,
     as_json: bool,
 ) -> None:
     """Compare every network of PIPELINE on every target, on real inputs. Exit code 1 if they differ.
+
+    The targets are SLAYER's neurons, Lava, fused and unrolled, and ONNX Runtime; each is compared with the simulator.
+    A target that is not installed, or cannot hold a network, is left out, with a line that says why.
 
     A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
     spike generator of a decoder is compared with its look-up table. A plain network sees --input, or random inputs.
     """
     from spikegen.errors import LoweringError
 
+    if chip and no_lava:
+        raise click.UsageError("--chip runs on Lava; leave --no-lava out")
     try:
         import spikegen.verification  # noqa: F401 - looked up before the work starts
     except ImportError as error:
@@ -84,18 +95,20 @@ def verify(
     errors = error_console()
     pipeline = read_pipeline(source, errors.print)
     cases, chosen = _cases(pipeline, checkpoint, steps, images, seed, input_file)
-    targets = ("SLAYER",) if no_lava else ("SLAYER", "Lava (fused)", f"Lava ({synapses})")
+    targets, left_out = _targets(no_lava, synapses, chip, no_onnx)
     with working(errors, "verifying") as say:
-        found = {role: _verify(pipeline, role, case, targets, synapses, say) for role, case in cases.items()}
+        found = {role: _verify(pipeline, role, case, targets, left_out, say) for role, case in cases.items()}
         generator = _verify_generator(pipeline, cases)
     equal = all(result.equal for result in found.values()) and not (generator and generator["differing"])
+    compared = [name for name in targets if any(name in _compared(result) for result in found.values())]
     if as_json:
         summary = {
             "pipeline": pipeline.name,
             "images": len(next(iter(cases.values())).inputs) // max(1, len(chosen)),
             "diffusion_steps": chosen,
             "seed": seed,
-            "targets": list(targets),
+            "targets": compared,
+            "left_out": [dataclasses.asdict(target) for target in left_out],
             "equal": equal,
             "networks": {role: dataclasses.asdict(result) for role, result in found.items()},
             "generator": generator,
@@ -103,18 +116,21 @@ def verify(
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         at = f" for each of the diffusion steps {', '.join(map(str, chosen))}" if chosen else ""
-        first = ", ".join(("simulator", *targets[:-1]))
+        first = ", ".join(("simulator", *compared[:-1]))
         console = output_console()
         for role, result in found.items():
-            _print(console, role, result, targets, known=cases[role].model is not None)
+            _print(console, role, result, known=cases[role].model is not None)
         if generator is not None:
             console.print(
                 f"spike generator on the chip against its look-up table: {generator['differing']:,} of "
                 f"{generator['messages']:,} messages differ"
             )
+        for target in left_out:
+            where = "" if target.network is None else f" in the {target.network}"
+            console.print(f"{target.target}: not compared{where}: {target.reason}", soft_wrap=True)
         console.print(
             f"{pipeline.name}, {len(next(iter(cases.values())).inputs) // max(1, len(chosen))} inputs{at}: "
-            f"{first} and {targets[-1]} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
+            f"{first} and {compared[-1]} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
         )
     if not equal:
         sys.exit(1)
@@ -203,34 +219,81 @@ def _check_fit(pipeline: Pipeline, parts: dict[str, Part]) -> None:
         )
 
 
+class _Opener(Protocol):
+    """Builds a target for ``program`` and evaluations of ``images``."""
+
+    def __call__(self, program: Program, *, images: int) -> Target: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _LeftOut:
+    """A target that is not compared, in one network or, with None, in all."""
+
+    target: str
+    network: str | None
+    reason: str
+
+
+def _targets(no_lava: bool, synapses: str, chip: bool, no_onnx: bool) -> tuple[dict[str, _Opener], list[_LeftOut]]:
+    """Name -> what builds a target for a Program and a number of images; and what is not compared."""
+    from spikegen.errors import BackendError
+    from spikegen.runtime import open_target
+
+    targets: dict[str, _Opener] = {"SLAYER": _slayer}
+    left_out = []
+    if no_lava:
+        left_out.append(_LeftOut("Lava", None, "--no-lava"))
+    else:
+        targets["Lava (fused)"] = functools.partial(open_target, "lava")
+        targets[f"Lava ({synapses})"] = functools.partial(open_target, "lava-unrolled", synapses=synapses)
+    if chip:
+        targets[_CHIP] = functools.partial(open_target, "loihi2-sim")
+    try:
+        if no_onnx:
+            left_out.append(_LeftOut(_ONNX, None, "--no-onnx"))
+        else:
+            import spikegen.exporters.onnx  # noqa: F401 - looked up before the work starts
+
+            targets[_ONNX] = functools.partial(open_target, "onnx")
+    except BackendError as error:
+        left_out.append(_LeftOut(_ONNX, None, str(error)))
+    return targets, left_out
+
+
+def _slayer(program: Program, *, images: int) -> Target:  # noqa: ARG001
+    from spikegen.verification import SlayerTarget
+
+    return SlayerTarget(program)
+
+
 def _verify(
     pipeline: Pipeline,
     role: str,
     case: _Case,
-    targets: tuple[str, ...],
-    synapses: str,
+    targets: dict[str, _Opener],
+    left_out: list[_LeftOut],
     say: Callable[[str], None],
 ) -> NetworkResult:
-    """One network on SLAYER's dynamics, and on Lava if it is among ``targets``."""
+    """One network on ``targets``; those that cannot hold it are added to ``left_out``."""
     import numpy as np
 
-    from spikegen.runtime import open_target
-    from spikegen.verification import SlayerTarget, verify_network
+    from spikegen.errors import ConfigError, ProgramError
+    from spikegen.verification import verify_network
 
     program = pipeline.network(role)
     _, per_step = np.unique(case.steps, return_counts=True)
     with contextlib.ExitStack() as stack:
-        built: dict[str, Any] = {"SLAYER": SlayerTarget(program)}
-        for name in targets[1:]:
+        built: dict[str, Target] = {}
+        for name, opener in targets.items():
             say(f"{role}: building the network {name}")
-            fused = name == "Lava (fused)"
-            opened = open_target(
-                "lava" if fused else "lava-unrolled",
-                program,
-                images=int(per_step.max()),
-                synapses=None if fused else synapses,
-            )
-            built[name] = stack.enter_context(contextlib.closing(opened))
+            try:
+                built[name] = stack.enter_context(contextlib.closing(opener(program, images=int(per_step.max()))))
+            except (ConfigError, ProgramError) as error:
+                if name not in (_CHIP, _ONNX):
+                    raise
+                first, *others = error.problems if isinstance(error, ProgramError) else [str(error)]
+                more = f" (and {len(others)} more)" if others else ""
+                left_out.append(_LeftOut(name, role, first + more))
         return verify_network(program, built, case.inputs, case.steps, case.model, lambda text: say(f"{role}: {text}"))
 
 
@@ -253,9 +316,16 @@ def _verify_generator(pipeline: Pipeline, cases: dict[str, _Case]) -> dict[str, 
     return {"messages": messages, "differing": differing}
 
 
-def _print(console: Console, role: str, result: NetworkResult, targets: tuple[str, ...], *, known: bool) -> None:
+def _compared(result: NetworkResult) -> tuple[str, ...]:
+    """The targets that ``result`` is about."""
+    return tuple(result.nodes[0].differing)
+
+
+def _print(console: Console, role: str, result: NetworkResult, *, known: bool) -> None:
     """``known``: there is a float model to compare with."""
     from rich.table import Table
+
+    targets = _compared(result)
 
     table = Table(title=f"{role}: messages that differ from the simulator's", title_justify="left")
     table.add_column("population", overflow="fold", min_width=19)

@@ -59,7 +59,8 @@ def test_export_can_relay_every_stream(made: Path, tmp_path: Path) -> None:
 def test_verify_finds_no_difference_on_any_target(made: Path) -> None:
     found = summary("verify", made / "small.h5", "-n", 2, "--at", 3, "--at", 15)
     assert found["equal"]
-    assert found["targets"] == ["SLAYER", "Lava (fused)", "Lava (conv)"]
+    assert found["targets"] == ["SLAYER", "Lava (fused)", "Lava (conv)", "ONNX Runtime"]
+    assert found["left_out"] == []
     assert found["generator"] is None
     network = found["networks"]["denoiser"]
     assert [row["differing"] for row in network["nodes"]] == [dict.fromkeys(found["targets"], 0)] * len(

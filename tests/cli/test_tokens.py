@@ -56,7 +56,7 @@ def test_verify_finds_no_difference_in_any_network(pipeline: Path) -> None:
     assert found["equal"]
     assert list(found["networks"]) == ["encoder", "denoiser", "decoder"]
     for network in found["networks"].values():
-        nothing = {"SLAYER": 0, "Lava (fused)": 0, "Lava (sparse)": 0}
+        nothing = {"SLAYER": 0, "Lava (fused)": 0, "Lava (sparse)": 0, "ONNX Runtime": 0}
         assert [row["differing"] for row in network["nodes"]] == [nothing] * len(network["nodes"])
         assert all(row["events"] > 50 for row in network["nodes"])  # all neurons have something to differ in
         assert all(all(step["equal_counts"].values()) for step in network["steps"])
@@ -65,7 +65,7 @@ def test_verify_finds_no_difference_in_any_network(pipeline: Path) -> None:
     assert found["generator"]["differing"] == 0
     shown = succeed("verify", pipeline, "-n", 1, "--at", 5, "--no-lava").stdout
     assert "spike generator on the chip against its look-up table: 0 of " in shown
-    assert "vq, 1 inputs for each of the diffusion steps 5: simulator and SLAYER are equal" in shown
+    assert "vq, 1 inputs for each of the diffusion steps 5: simulator, SLAYER and ONNX Runtime are equal" in shown
 
 
 @pytest.mark.parametrize("role", ["encoder", "denoiser", "decoder"])
@@ -91,7 +91,7 @@ def test_verify_exits_with_1_when_one_network_differs(
         assert sum(row["differing"]["SLAYER"] for row in network["nodes"]) == (1 if name == role else 0)
     result = run("verify", pipeline, "-n", 1, "--at", 3, "--no-lava")
     assert result.exit_code == 1
-    assert "simulator and SLAYER are NOT EQUAL" in result.stdout
+    assert "simulator, SLAYER and ONNX Runtime are NOT EQUAL" in result.stdout
 
 
 def test_verify_exits_with_1_when_only_counts_differ(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
