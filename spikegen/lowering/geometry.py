@@ -8,10 +8,11 @@ import math
 import numpy as np
 
 from spikegen.lowering.calls import Call, refusal
-from spikegen.lowering.graph import ConvOp, FloatArray, NeuronOp, Op
+from spikegen.lowering.graph import ConvOp, FloatArray, NeuronOp, Op, Shape
 from spikegen.program.numerics import DECAY_MAX
 
 Pair = tuple[int, int]
+_RECTANGLE_MAX = 1 << 10  # pixels of a channel: the kernel has their square
 _ONE_SPIKE = 0.5  # a threshold between no spike and one
 
 
@@ -84,22 +85,39 @@ def reshaped(call: Call, source: Op, shape: tuple[int, ...]) -> Op | tuple[Op, .
     if shape == source.shape:
         return dataclasses.replace(source, flat=False)
     channels, height, width = shape
-    if source.shape[1:] != (1, 1) or height != width:
-        raise refusal(call, f"{source.shape} to {shape}: only features become pixels, and only squares of them")
-    if source.spikes:
-        features = source.shape[0]
-        ones = np.ones((features, 1, 1, 1))
-        moved = ConvOp(
-            f"{call.name}.shuffle", (source.name,), shape, ones, np.zeros(channels), groups=features, shuffle=height
+    if source.shape[1:] != (1, 1):
+        raise refusal(
+            call, f"{source.shape} to {shape}: pixels become other pixels by way of a Linear and a neuron only"
         )
+    if source.spikes:
+        moved = _squares(call, source, shape) if height == width else _rectangles(call, source, shape)
         return moved, spike_copy(call.name, moved)
-    if isinstance(source, ConvOp) and source.shuffle == 1 and source.gains is None:
+    if height == width and isinstance(source, ConvOp) and source.shuffle == 1 and source.gains is None:
         bias = source.bias.reshape(channels, -1)
         if (bias == bias[:, :1]).all():
             return dataclasses.replace(
                 source, name=call.name, shape=shape, bias=bias[:, 0], shuffle=height, flat=False, spikes=False, lag=0
             )
-    raise refusal(call, "only spikes, or a Linear without a bias, become pixels; put a neuron before it")
+    raise refusal(call, "only spikes become pixels, and squares of a Linear without a bias; put a neuron before it")
+
+
+def _squares(call: Call, features: Op, shape: Shape) -> ConvOp:
+    """Features as squares of pixels: each channel of one pixel is moved by the sub-pixel shuffle."""
+    count = features.shape[0]
+    ones, none = np.ones((count, 1, 1, 1)), np.zeros(shape[0])
+    return ConvOp(f"{call.name}.shuffle", (features.name,), shape, ones, none, groups=count, shuffle=shape[1])
+
+
+def _rectangles(call: Call, features: Op, shape: Shape) -> ConvOp:
+    """Features as any pixels: the one pixel meets every tap of a kernel as large as the pixels, turned around."""
+    channels, height, width = shape
+    pixels = height * width
+    if pixels > _RECTANGLE_MAX:
+        raise refusal(call, f"{pixels} pixels that are no square, limit is {_RECTANGLE_MAX}; use squares")
+    taps = np.eye(pixels).reshape(height, width, pixels)[::-1, ::-1].transpose(2, 0, 1)  # [feature, row, column]
+    weight = np.broadcast_to(taps, (channels, *taps.shape)).copy()
+    none, padding = np.zeros(channels), (height - 1, width - 1)
+    return ConvOp(f"{call.name}.spread", (features.name,), shape, weight, none, padding=padding, groups=channels)
 
 
 def spike_copy(name: str, source: Op) -> NeuronOp:

@@ -15,8 +15,9 @@ from spikegen.lowering.graph import NeuronOp
 from spikegen.lowering.layers import CONTAINERS, LAYERS, layer_key
 from spikegen.lowering.plain import PlainNetwork
 from spikegen.lowering.trace import trace
+from spikegen.simulator import Simulator
 from tests.lowering.networks import on_grid
-from tests.lowering.plain_cases import PLAIN, SLAYER
+from tests.lowering.plain_cases import FEATURES, PLAIN, SLAYER, conv, fire
 from tests.lowering.reference import hard_reset, run_graph
 from tests.lowering.reference import neuron as slayer
 from tests.lowering.test_trace import CASES
@@ -44,6 +45,16 @@ def test_a_layer_fires_as_its_library_does(key: Any) -> None:
         assert found["readout_error"] <= 1e-6  # a sum in float32 on one side, in float64 on the other
     else:
         assert min(found["spikes"].values()) > 0.95  # a leaky state is rounded, which the float model's is not
+
+
+def test_features_become_rectangles() -> None:
+    model = nn.Sequential(nn.Linear(12, 24), fire(), nn.Unflatten(1, (2, 3, 4)), conv(), fire())
+    program = export_module(on_grid(model, seed=2), FEATURES).network("network")
+    assert program.report["float_agreement"]["spikes"] == {"1": 1.0, "4": 1.0}
+    inputs = np.random.default_rng(0).integers(-7, 8, (5, 12, 1, 1)).astype(np.int32)
+    found = Simulator(program).evaluate(inputs, 0, record=True).messages
+    assert 0 < found["1"].mean() < 1
+    np.testing.assert_array_equal(found["2"].ravel(), found["1"].ravel())
 
 
 @pytest.mark.parametrize("key", PLAIN, ids=lambda key: getattr(key, "__name__", key))

@@ -96,10 +96,20 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
         "2 .Conv2d.: it takes pixels, its input is features",
     ),
     "features that differ": (lambda: between(features=9), IMAGE, r"2\.0: it reads 9 features, 0\.1 has 144"),
-    "no square": (
-        lambda: nn.Sequential(nn.Linear(12, 8), fire(), nn.Unflatten(1, (2, 1, 4)), conv(), fire()),
+    "no square of a Linear": (
+        lambda: nn.Sequential(nn.Linear(12, 8, bias=False), nn.Unflatten(1, (2, 1, 4)), conv(), fire()),
         FEATURES,
-        "only squares of them",
+        "only spikes become pixels",
+    ),
+    "pixels to pixels": (
+        lambda: Calls(lambda x: x.view(-1, 2, 8, 9), spikes(), nn.Sequential(conv(), fire())),
+        IMAGE,
+        "by way of a Linear",
+    ),
+    "large rectangles": (
+        lambda: nn.Sequential(nn.Linear(12, 1025), fire(), nn.Unflatten(1, (1, 25, 41)), conv(inputs=1), fire()),
+        FEATURES,
+        "1025 pixels that are no square, limit is 1024",
     ),
     "biases that become pixels": (
         lambda: nn.Sequential(nn.Linear(12, 8), nn.Unflatten(1, (2, 2, 2)), conv(), fire()),
