@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import types
 import typing
@@ -100,6 +101,18 @@ def test_numbers_of_other_types_become_the_declared_ones(tmp_path: Path) -> None
     readout = next(loaded.readouts())
     assert type(readout.scale) is float
     assert storage.digest(loaded) == storage.digest(program)
+
+
+def test_files_from_before_a_field_are_as_they_would_be_written_now() -> None:
+    def fields(program: Program) -> dict[str, Any]:
+        document, _ = encode(program)
+        (found,) = (p for p in json.loads(document)["populations"] if p["name"] == "a")
+        return dict(found)
+
+    program = every_primitive()
+    late = changed(program, "a", delays=np.ones((2, 3, 3), dtype=np.int32))
+    assert "delays" not in fields(program)
+    assert fields(late).keys() - fields(program).keys() == {"delays"}
 
 
 # --- digest
