@@ -85,7 +85,7 @@ class Builder:
         return free
 
     def add(self, op: AnyOp) -> AnyOp:
-        """``op``, after the sizes of the graph were checked."""
+        """``op``, after the sizes of the graph were checked; it takes the place of one of its name."""
         self.neurons += math.prod(op.shape) * self.timesteps
         if isinstance(op, ConvOp):
             self.macs += math.prod(op.shape) * math.prod(op.weight.shape[1:]) * self.timesteps

@@ -26,15 +26,16 @@ def delay(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     Raises:
         ExchangeError: the value is no spikes, or a delay is negative or no whole number of timesteps.
     """
-    delays = _timesteps(builder, node, wire)
-    if not delays.any():
+    steps = _timesteps(builder, node, wire)
+    if not steps.any():
         return wire
     op = wire.op
+    each = steps if steps.size > 1 else np.broadcast_to(steps.reshape(()), wire.shape)
+    delays = each.reshape(op.shape).astype(np.int32)
     if isinstance(op, NeuronOp) and not wire.shared:
         before = op.delays if op.delays.size else np.zeros_like(delays)
         late = dataclasses.replace(op, delays=np.minimum(before + delays, builder.timesteps))
-        builder.ops[op.name] = late
-        return dataclasses.replace(wire, op=late)
+        return dataclasses.replace(wire, op=builder.add(late))
     if isinstance(op, NeuronOp) or (isinstance(op, InputOp) and builder.spikes):
         copy = dataclasses.replace(spike_copy(builder.name(node.name), op), delays=delays)
         return builder.fire(wire, copy, (1.0, 0.0))
@@ -45,8 +46,8 @@ def delay(builder: Builder, node: NirNode, wire: Wire) -> Wire:
     )
 
 
-def _timesteps(builder: Builder, node: NirNode, wire: Wire) -> npt.NDArray[np.int32]:
-    """The delays in timesteps, of the shape of the operation, at most T: what is later never comes."""
+def _timesteps(builder: Builder, node: NirNode, wire: Wire) -> FloatArray:
+    """The delays in whole timesteps, one or of the shape of the value, at most T: what is later never comes."""
     delays = array(node, "delay")
     if delays.size != 1 and delays.shape != wire.shape:
         raise ExchangeError(f"{node.name} (Delay): delay has shape {delays.shape}, its input {wire.shape}")
@@ -60,9 +61,7 @@ def _timesteps(builder: Builder, node: NirNode, wire: Wire) -> npt.NDArray[np.in
             f"{builder.dt:.9g}; a Program delays by whole timesteps{_hint(late, float(broken[0]), builder.dt)}"
         )
     with np.errstate(over="ignore"):
-        steps = np.minimum(np.rint(delays / builder.dt), builder.timesteps)
-    each = np.broadcast_to(steps if steps.size > 1 else steps.reshape(()), wire.shape)
-    return each.reshape(wire.op.shape).astype(np.int32)
+        return np.minimum(np.rint(delays / builder.dt), builder.timesteps)
 
 
 def _whole(delays: FloatArray, dt: float) -> npt.NDArray[np.bool_]:

@@ -48,6 +48,30 @@ def test_spikes_that_others_read_too_are_copied_and_delays_in_a_row_add_up(tmp_p
     assert found["n2"].shape == (2, 4, 4)
 
 
+def test_a_nested_graph_only_passes_spikes_on(tmp_path: Path) -> None:
+    inner = chain((2,), nir.Delay(np.full(2, DT)), out=(2,))
+    found = delays(walked(chain((2,), fires(2), inner, fires(2), out=(2,)), tmp_path))
+    assert {name: value.ravel().tolist() for name, value in found.items()} == {"n0": [1, 1], "n2": []}
+    graph = chain((2,), fires(2), inner, fires(2), out=(2,))
+    graph.edges.append(("n0", "n2"))
+    found = delays(walked(graph, tmp_path))
+    assert {name: value.ravel().tolist() for name, value in found.items()} == {"n0": [], "n1.n0": [1, 1], "n2": []}
+    inner.nodes["beside"] = nir.Delay(np.full(2, 2 * DT))
+    inner.edges += [("input", "beside"), ("beside", "output")]
+    found = delays(walked(chain((2,), fires(2), inner, fires(2), out=(2,)), tmp_path))
+    wanted = {"n0": [], "n1.n0": [1, 1], "n1.beside": [2, 2], "n2": []}
+    assert {name: value.ravel().tolist() for name, value in found.items()} == wanted
+
+
+def test_a_row_of_delays_counts_as_values(tmp_path: Path) -> None:
+    """Else a small file could ask for any amount of work."""
+    size = 1 << 12
+    nodes = (fires(size), *[nir.Delay(np.array([DT]))] * 16)
+    path = written(chain((size,), *nodes, out=(size,)), tmp_path / "a.nir")
+    with pytest.raises(ExchangeError, match=r"n0: with it the graph has \d+ values .* the limits are"):
+        walk(read_structure(path), 1024, DT)
+
+
 def test_delays_in_a_row_end_with_the_window_too(tmp_path: Path) -> None:
     nodes = (fires(2), *[nir.Delay(np.array([(T - 1) * DT]))] * 3)
     found = delays(walked(chain((2,), *nodes, out=(2,)), tmp_path))
@@ -103,7 +127,7 @@ def test_a_delay_of_what_is_no_spikes(tmp_path: Path) -> None:
         ([0.0, 0.002, 0.001], r"delay has shape (3,), its input (2,)"),
         (
             [0.001, 0.0025],
-            "delay is 0.0025 s, which is 2.5 timesteps of --dt 0.001; a Program delays by whole timesteps: --dt 0.0005 ",
+            "delay is 0.0025 s, which is 2.5 timesteps of --dt 0.001; a Program delays by whole timesteps: --dt 0.0005",
         ),
         (
             [0.0, 0.0003],
