@@ -182,10 +182,10 @@ def _bias(layer: NetxLayer, target: Shape) -> IntArray:
     if "bias" not in layer.fields:
         return np.zeros(channels, dtype=np.int64)
     found = array(layer, "bias")
-    sizes = {channels, math.prod(target)} if layer.type == "dense" else {channels}
+    sizes = {channels, math.prod(target)} if layer.type == "dense" else {1 if layer.type == "input" else channels}
     if found.ndim != 1 or found.size not in sizes:
         raise ExchangeError(f"{layer.name}: bias has shape {found.shape}, its neurons {target}")
-    each = found.reshape(channels, -1)
+    each = np.broadcast_to(found, channels)[:, None] if found.size == 1 else found.reshape(channels, -1)
     if (each != each[:, :1]).any():
         raise ExchangeError(f"{layer.name}: its bias differs between the pixels of a channel")
     if found.min() < BIAS_MANT_MIN or found.max() > BIAS_MANT_MAX:

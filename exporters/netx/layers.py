@@ -233,7 +233,7 @@ LAYERS: Mapping[str, LayerType] = {
     "conv": LayerType(
         ("shape", "weight", *_GEOMETRY, "groups"),
         (*_CHANNELS, "bias", "delay"),
-        "some",
+        "all",
         "a Conv projection and a Lif",
         "a Conv projection and a Lif; a Readout",
         _conv,
