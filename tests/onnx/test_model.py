@@ -6,6 +6,7 @@ import dataclasses
 import sys
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -204,23 +205,45 @@ def test_the_bias_is_that_of_the_step() -> None:
     assert 0 < spikes[2] <= 8
 
 
-@pytest.mark.parametrize(("timesteps", "scans"), [(1, False), (32, False), (33, True), (1024, True)])
-def test_long_runs_are_a_scan(timesteps: int, scans: bool) -> None:
+def leaky(timesteps: int, delays: npt.ArrayLike = ()) -> Program:
+    """Four leaky neurons on an input of 4 bits, and a readout of their spikes."""
     base = pointwise("p", Input("in", (1, 2, 2), 4, 1.0), 1)
     one = np.ones((1, 1, 1, 1), dtype=np.int8)
-    program = dataclasses.replace(
+    return dataclasses.replace(
         base,
         timesteps=timesteps,
         populations=(
-            Lif("n", (1, 2, 2), 40, 100, 50, np.array([3], dtype=np.int16), 6),
+            Lif("n", (1, 2, 2), 40, 100, 50, np.array([3], dtype=np.int16), 6, delays=np.array(delays, np.int32)),
             Readout("out", (1, 2, 2), np.ones(timesteps), np.zeros(1)),
         ),
         projections=(Conv("w", "in", "n", one, 0), Conv("o", "n", "out", one, 0)),
     )
+
+
+@pytest.mark.parametrize(("timesteps", "scans"), [(1, False), (32, False), (33, True), (1024, True)])
+def test_long_runs_are_a_scan(timesteps: int, scans: bool) -> None:
+    program = leaky(timesteps)
     model = network_model(program)
     assert ("Scan" in kinds(model)) == scans
     assert len(model.graph.node) < 500
     compared(program, np.arange(8, dtype=np.int32).reshape(2, 1, 2, 2))
+
+
+@pytest.mark.parametrize("timesteps", [32, 33])
+def test_axonal_delays_of_long_runs(timesteps: int) -> None:
+    """What a neuron sends is later, by as much as its own delay says, and what is late for the end is not counted."""
+    frames = np.array([9, 6, 15, 12, 0, 7, 3, 14], dtype=np.int32).reshape(2, 1, 2, 2)
+    delays = np.array([[[0, 1], [20, timesteps]]])
+    prompt = compared(leaky(timesteps), frames)
+    late = compared(leaky(timesteps, delays), frames)
+    for (_, row, column), delay in np.ndenumerate(delays):
+        spikes = prompt.messages["n"][:, :, 0, row, column]
+        expected = np.zeros_like(spikes)
+        expected[:, delay:] = spikes[:, : timesteps - delay]
+        np.testing.assert_array_equal(late.messages["n"][:, :, 0, row, column], expected)
+        assert spikes.any()
+    np.testing.assert_array_equal(late.readouts["out"], late.messages["n"])
+    assert 0 < late.counts.events["n"] < prompt.counts.events["n"]
 
 
 def test_outputs() -> None:

@@ -34,7 +34,7 @@ def _assert_nothing_is_idle(model: onnx.ModelProto) -> None:
         assert read & set(node.output), node.name
 
 
-def _see(program: Program, model: onnx.ModelProto, fired: dict[str, float]) -> None:
+def _see(program: Program, form: str, model: onnx.ModelProto, fired: dict[str, float]) -> None:
     SEEN["programs"] += 1
     SEEN.update({node.op_type for node in nodes(model.graph)})
     SEEN["gains"] += any(p.gains.size for p in program.projections)
@@ -45,6 +45,7 @@ def _see(program: Program, model: onnx.ModelProto, fired: dict[str, float]) -> N
     SEEN["dense"] += any(isinstance(p, Dense) for p in program.projections)
     SEEN["groups"] += any(getattr(p, "groups", 1) > 1 for p in program.projections)
     SEEN["delays"] += any(p.delay for p in program.projections)
+    SEEN[f"axonal delays, {form}"] += any(isinstance(p, Lif) and p.delays.any() for p in program.populations)
     SEEN["firing"] += any(0 < share < 1 for share in fired.values())
     SEEN["populations firing"] += sum(0 < share < 1 for share in fired.values())
     SEEN["populations"] += len(fired)
@@ -53,15 +54,16 @@ def _see(program: Program, model: onnx.ModelProto, fired: dict[str, float]) -> N
 def _compare(data: st.DataObject, program: Program) -> None:
     images = data.draw(frames(program))
     step = data.draw(st.integers(0, program.conditioning.steps - 1))
-    unroll = data.draw(st.booleans(), label="unroll")
-    found = compared(program, images, step, unroll=unroll, record=(data.draw(st.booleans(), label="record"),))
+    unroll, record = data.draw(st.booleans(), label="unroll"), data.draw(st.booleans(), label="record")
+    found = compared(program, images, step, unroll=unroll, record=(record,))
     sent = len(images) * program.timesteps
     fired = {
         p.name: found.counts.events[p.name] / (sent * neurons(p)) for p in program.populations if isinstance(p, Lif)
     }
     model = network_model(program, "messages", unroll=unroll)
     _assert_nothing_is_idle(model)
-    _see(program, model, fired)
+    form = f"{'unrolled' if unroll else 'scanned'}, {'messages' if record else 'events'}"
+    _see(program, form, model, fired)
 
 
 @settings(max_examples=250)
@@ -85,6 +87,9 @@ def test_random_programs_equal_the_simulator() -> None:
     assert SEEN["populations firing"] > SEEN["populations"] / 2  # the rest is silent or fires always
     for feature in ("gains", "clock", "streamed", "conditioned", "relay", "dense", "groups", "delays"):
         assert SEEN[feature] > 10, feature
+    for form in ("unrolled", "scanned"):
+        for outputs in ("messages", "events"):
+            assert SEEN[f"axonal delays, {form}, {outputs}"] > 5, (form, outputs)
     for kind in ("Conv", "MatMul", "DepthToSpace", "Split", "Scan", "Gather", "Div"):
         assert SEEN[kind] > 10, kind
 

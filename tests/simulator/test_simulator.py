@@ -74,6 +74,7 @@ def _see(way: str, made: Simulator, results: list[reference.Result]) -> None:
     SEEN["clips"] += any(result.clips for result in results)
     scaled = [p for p in program.projections if p.gains.size]
     SEEN["gains"] += bool(scaled)
+    SEEN[f"delays {way}"] += any(isinstance(p, Lif) and p.delays.any() for p in program.populations)
     SEEN["graded"] += any(program.message_bits(p.source) for p in scaled)
     for population in program.populations:
         SEEN["clocks"] += not program.into(population.name)
@@ -116,6 +117,7 @@ def test_random_programs_equal_the_reference() -> None:
     assert SEEN["graded"] > SEEN["programs"] / 8
     assert SEEN["clocks"] > SEEN["programs"] / 30
     assert min(SEEN[way] for way in WAYS) >= SEEN["programs"] / (4 * len(WAYS))
+    assert min(SEEN[f"delays {way}"] for way in WAYS) >= SEEN["programs"] / (8 * len(WAYS))
     assert min(SEEN[f"kernel {name}"] for name in ("int8", "float32", "matmul")) >= SEEN["programs"] / 8
     assert SEEN["kernel copy"] >= SEEN["programs"] / 100
 
