@@ -3,17 +3,13 @@
 h5py allocates what a file declares and follows links into other files; :class:`Hdf5Reader` does neither. Texts of
 variable length are read by HDF5 from a heap. A damaged heap can keep HDF5 in an endless loop, or make it ask for any
 amount of memory, and no check in Python comes before that. So :func:`read_checked` reads a strange file first in a
-process of its own, with a limit of time and memory; what passes is read again by whoever wants it.
+process of its own (:mod:`spikegen.exporters.bounded`); what passes is read again by whoever wants it.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -22,8 +18,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-import spikegen
 from spikegen.errors import ExchangeError
+from spikegen.exporters.bounded import run_bounded
 
 Value: TypeAlias = npt.NDArray[Any] | str
 Content = TypeVar("Content")
@@ -33,9 +29,6 @@ TEXT_MAX = 256
 ARRAY_BYTES_MAX = 1 << 29
 TOTAL_BYTES_MAX = 1 << 31
 DEFLATE_RATIO_MAX = 1040  # zlib reaches 1032; a file that promises more holds nothing of what it declares
-SECONDS_MAX = 60
-MEMORY_MAX = 1 << 33  # addresses: the interpreter, h5py, and twice the arrays of the largest file
-REFUSED = 3  # exit status of the process that reads
 
 # What h5py raises on damaged content.
 _UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
@@ -63,31 +56,14 @@ def read_file(path: Path, kind: str, read: Callable[[h5py.File], Content]) -> Co
         raise ExchangeError(f"{path}: not a readable {kind} file (truncated or damaged): {error}") from error
 
 
-def read_checked(path: str | os.PathLike[str], kind: str, read: Callable[[Path], Content]) -> Content:
+def read_checked(path: str | os.PathLike[str], read: Callable[[Path], Content]) -> Content:
     """What ``read``, a function of a module, makes of a file that anyone may have written.
 
     Raises:
         ExchangeError: as of ``read``, or reading it took too long.
     """
     path = Path(path)
-    places = [os.environ.get("PYTHONPATH", ""), str(Path(spikegen.__file__).parents[1])]
-    try:
-        result = subprocess.run(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "spikegen.exporters.hostile_hdf5", read.__module__, read.__name__, str(path)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS_MAX,
-            check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(place for place in places if place)},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ExchangeError(f"{path}: damaged: reading it took more than {SECONDS_MAX} seconds") from error
-    if result.returncode == REFUSED:
-        raise ExchangeError(result.stdout.decode("utf8", "replace"))
-    if result.returncode != 0:
-        raise ExchangeError(
-            f"{path}: not a readable {kind} file: the process that read it ended with {result.returncode}"
-        )
+    run_bounded(read, path)
     return read(path)
 
 
@@ -161,19 +137,3 @@ def declared(data: h5py.Dataset, where: str) -> int:
     if size > stored * DEFLATE_RATIO_MAX:
         raise ExchangeError(f"{where} declares {size} bytes and stores {stored}")
     return int(size)
-
-
-def main(module: str, function: str, path: str) -> int:
-    """Read ``path`` within the limits; the exit status says whether it can be read."""
-    read = getattr(importlib.import_module(module), function)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
-    try:
-        read(Path(path))
-    except ExchangeError as error:
-        sys.stdout.write(str(error))
-        return REFUSED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

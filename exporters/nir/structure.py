@@ -58,7 +58,7 @@ def read_checked(path: str | os.PathLike[str]) -> NirGraph:
     Raises:
         ExchangeError: as of :func:`read_structure`, or reading it took too long.
     """
-    return hostile_hdf5.read_checked(path, "NIR", read_structure)
+    return hostile_hdf5.read_checked(path, read_structure)
 
 
 def read_structure(path: Path) -> NirGraph:

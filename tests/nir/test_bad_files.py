@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from spikegen.errors import ExchangeError
-from spikegen.exporters import hostile_hdf5
+from spikegen.exporters import bounded
 from spikegen.exporters.nir.structure import read_checked, read_structure
 from spikegen.exporters.nir.walk import walk
 from tests.nir.graphs import DT, EXAMPLES, T, chain, conv, fires, residual, weights, written
@@ -185,13 +185,13 @@ def test_time_and_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(ExchangeError, match="damaged: reading it took more than 60 seconds"):
             read_checked(path)
     script = (
-        "import sys; from spikegen.exporters import hostile_hdf5 as h; "
-        "h.MEMORY_MAX = 1 << 28; sys.exit(h.main('spikegen.exporters.nir.structure', 'read_structure', sys.argv[1]))"
+        "import sys; from spikegen.exporters import bounded; bounded.MEMORY_MAX = 1 << 28; "
+        "sys.exit(bounded.main('spikegen.exporters.nir.structure', 'read_structure', sys.argv[1]))"
     )
     with h5py.File(path, "a") as file:
         replace("n0/weight", data=np.zeros(1 << 26))(file)
     result = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False)
-    assert result.returncode == hostile_hdf5.REFUSED
+    assert result.returncode == bounded.REFUSED
     assert b"not a readable NIR file" in result.stdout
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 1 << 28  # the limit is the other process's only
 
