@@ -61,7 +61,7 @@ def _timesteps(builder: Builder, node: NirNode, wire: Wire) -> FloatArray:
             f"{builder.dt:.9g}; a Program delays by whole timesteps{_hint(late, float(broken[0]), builder.dt)}"
         )
     with np.errstate(over="ignore"):
-        return np.minimum(np.rint(delays / builder.dt), builder.timesteps)
+        return np.asarray(np.minimum(np.rint(delays / builder.dt), builder.timesteps))
 
 
 def _whole(delays: FloatArray, dt: float) -> npt.NDArray[np.bool_]:

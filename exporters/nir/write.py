@@ -107,6 +107,7 @@ class _Writer:
         self.edges: list[tuple[str, str]] = []
         self.keys = {name: self._key(name) for name in program.nodes}
         self.sent = dict(self.keys)  # node -> key of its messages, behind a Delay if it has one
+        self.lists: dict[str, str] = {}  # key of values -> key of its Flatten
 
     def graph(self) -> nir.NIRGraph:
         port = self.program.input
@@ -198,11 +199,11 @@ class _Writer:
         """The key of the values of ``source`` as a list."""
         if is_flat(self.program, source.name):
             return start
-        key = f"{start}_flat"
-        if (start, key) not in self.edges:
+        if start not in self.lists:
+            key = self.lists[start] = self._key(f"{start}_flat")
             self.nodes[key] = nir.Flatten(self._shape(source.name), start_dim=0, end_dim=-1)
             self.edges.append((start, key))
-        return key
+        return self.lists[start]
 
     def _population(self, population: Population) -> nir.NIRNode:
         shape = self._shape(population.name)

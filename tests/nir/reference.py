@@ -35,10 +35,10 @@ def over_time(node: Any, frames: Array) -> Array:
 
 def delayed(frames: Array, delay: Array, dt: float) -> Array:
     values = np.zeros_like(frames)
-    for t, *index in np.ndindex(frames.shape):
-        steps = round(float(delay.reshape(-1)[0] if delay.size == 1 else delay[tuple(index)]) / dt)
-        if t >= steps:
-            values[(t, *index)] = frames[(t - steps, *index)]
+    for index in np.ndindex(frames.shape[1:]):
+        steps = round(float(delay.reshape(-1)[0] if delay.size == 1 else delay[index]) / dt)
+        for t in range(steps, len(frames)):
+            values[t][index] = frames[t - steps][index]
     return values
 
 

@@ -174,6 +174,26 @@ def test_axonal_delays_are_a_node_that_all_readers_read() -> None:
     assert "a_delay" not in nir_graph(small(lif={"delays": delays * 0}), DT).nodes
 
 
+def test_populations_may_have_the_names_of_what_is_written_beside_them() -> None:
+    lif = dataclasses.replace(small().populations[0], delays=np.ones((2, 4, 4)))
+    listed = Lif("a_delay_flat", (3, 1, 1), 40, 4095, 0, np.zeros(3), 0)
+    dense = [
+        Dense(f"{a}->{b}", a, b, np.ones((3, n), np.int8), 0)
+        for a, b, n in (("a", listed.name, 32), (listed.name, "out", 3))
+    ]
+    out = Readout("out", (3, 1, 1), np.ones(4), np.zeros(3))
+    graph = nir_graph(small(populations=(lif, listed, out), projections=(small().projections[0], *dense)), DT)
+    kinds = {name: type(node).__name__ for name, node in graph.nodes.items() if "_to_" not in name}
+    assert kinds == {
+        "in": "Input",
+        "a": "IF",
+        "a_delay": "Delay",
+        "a_delay_flat_2": "Flatten",
+        "a_delay_flat": "IF",
+        "out": "Output",
+    }
+
+
 def test_a_bias_past_the_decay_of_the_current_is_a_v_leak() -> None:
     program = small(lif={"du": 2047, "dv": 1024})
     node = nir_graph(program, DT).nodes["a"]
