@@ -13,6 +13,8 @@ import click
 
 from spikegen import cli, program
 from spikegen.energy import MAPPED, MODELS, OPERATIONS, TIME_MODELS, Constant
+from spikegen.exporters.netx.layers import LAYERS as NETX
+from spikegen.exporters.netx.layers import REFUSED as NETX_REFUSED
 from spikegen.exporters.nir.primitives import PRIMITIVES as NIR
 from spikegen.exporters.nir.primitives import REFUSED as NIR_REFUSED
 from spikegen.lowering.layers import CONTAINERS, LAYERS
@@ -118,6 +120,16 @@ def nir_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def netx_table() -> str:
+    """What files of netx may hold, from the table of :mod:`spikegen.exporters.netx.layers`."""
+    rows = ["| layer | read as | written for |", "|---|---|---|"]
+    rows += [
+        f"| `{name}` | {row.becomes} | {row.written or 'never: netx does not load it'} |" for name, row in NETX.items()
+    ]
+    rows += [f"| `{name}` | refused: {why} | never |" for name, why in NETX_REFUSED.items()]
+    return "\n".join(rows) + "\n"
+
+
 def operations_table() -> str:
     """The definitions of every count."""
     rows = ["| operation | definition |", "|---|---|"]
@@ -215,6 +227,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "program_table.md": program_table,
     "widths_table.md": widths_table,
     "support_matrix.md": support_matrix,
+    "netx_table.md": netx_table,
     "nir_table.md": nir_table,
     "operations_table.md": operations_table,
     "mapped_table.md": mapped_table,
