@@ -18,7 +18,8 @@ from spikegen.program.target import check_frames, joined, streamed_frames
 
 Arrays = Mapping[str, npt.NDArray[np.int64]]
 
-_FAILURES = (
+# What ONNX Runtime raises for models and inputs.
+FAILURES = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -26,6 +27,23 @@ _FAILURES = (
     ort_errors.RuntimeException,
     MemoryError,
 )
+
+
+def open_session(content: bytes, threads: int, severity: int = 3) -> onnxruntime.InferenceSession:
+    """ONNX Runtime's CPU provider with a model, with the options for which the results are exact.
+
+    Args:
+        content: the model.
+        threads: as of :class:`OnnxTarget`.
+        severity: of what ONNX Runtime logs: 3 errors, which are raised too, 4 nothing but crashes.
+
+    Raises:
+        any of :data:`FAILURES`
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = severity
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxTarget:
@@ -82,13 +100,10 @@ class OnnxTarget:
         return joined([self._pass(frames[start : start + self.batch], step, kind) for start in starts])
 
     def _session(self, outputs: str) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3  # errors; they are raised too
         model = network_model(self.program, outputs, unroll=self.unroll)
         try:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except _FAILURES as error:
+            return open_session(model.SerializeToString(), self.threads)
+        except FAILURES as error:
             raise BackendError(f"ONNX Runtime refuses the model of {self.program.name!r}: {error}") from error
 
     def _pass(self, frames: npt.NDArray[np.int32], step: int, kind: str) -> Evaluation:
@@ -96,7 +111,7 @@ class OnnxTarget:
         names = [port.name for port in session.get_outputs()]
         try:
             values = session.run(names, {FRAMES: frames, STEP: np.array(step, dtype=np.int64)})
-        except _FAILURES as error:
+        except FAILURES as error:
             raise BackendError(f"ONNX Runtime failed at {program.name!r}: {error}") from error
         found = dict(zip(names, values, strict=True))
         self._check(found)
