@@ -1,4 +1,4 @@
-"""The shipped image model: what it weighs, and that Lava and the simulator draw the same digits with it."""
+"""The shipped image model: what it weighs, and that every backend draws the same digits with it."""
 
 from pathlib import Path
 
@@ -28,15 +28,16 @@ def test_its_program_cannot_overflow(pipeline: Pipeline) -> None:
     assert not pipeline.network("denoiser").report["overflow_risks"]
 
 
-def test_lava_and_the_simulator_draw_identical_pixels_with_equal_counts(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_lava_onnx_and_the_simulator_draw_identical_pixels_with_equal_counts(pipeline: Pipeline, tmp_path: Path) -> None:
     results = {}
-    for backend in ("lava", "simulator"):
+    for backend in ("lava", "onnx", "simulator"):
         with open_target(backend, pipeline.network("denoiser"), images=2) as target:
             results[backend] = Session(pipeline, target, default_solver(pipeline), steps=2, seed=0, images=2).run()
         write_png(tmp_path / f"{backend}.png", results[backend].sample)
-    assert (tmp_path / "lava.png").read_bytes() == (tmp_path / "simulator.png").read_bytes()
-    np.testing.assert_array_equal(results["lava"].sample, results["simulator"].sample)
-    assert results["lava"].counts == results["simulator"].counts
+    for backend in ("lava", "onnx"):
+        assert (tmp_path / f"{backend}.png").read_bytes() == (tmp_path / "simulator.png").read_bytes()
+        np.testing.assert_array_equal(results[backend].sample, results["simulator"].sample)
+        assert results[backend].counts == results["simulator"].counts
 
 
 def test_its_samples_look_like_digits_to_a_classifier(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""The published networks on every target: no message, readout or count differs.
+"""The published networks on every target: no message, readout, count or sample differs.
 
 Rows: SDDPM's tail, the same with TSM, the spiking tail with 1x1 shortcuts, FSDDIM. Columns: the digits' size and
 16 x 16. Weights are random, BatchNorm is measured on real images, so every population lives.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
+from spikegen.diffusion import default_solver
 from spikegen.exporters.lava import LavaTarget
+from spikegen.exporters.onnx import OnnxTarget
 from spikegen.lowering.export import export_model
 from spikegen.lowering.parts import network_parts
 from spikegen.models import FSDDIMConfig, UNetConfig
 from spikegen.models.gain import TemporalGain
-from spikegen.program import Lif, Program, Target, overflow_risks
+from spikegen.program import Lif, Pipeline, Program, Target, overflow_risks
+from spikegen.runtime import SampleResult, Session
+from spikegen.simulator import Simulator
 from spikegen.training import Recipe, untrained
 from spikegen.training.recipes import Stage
 from spikegen.verification import SlayerTarget, verify_network
@@ -50,20 +55,28 @@ def test_every_target_is_equal(name: str, size: int, monkeypatch: pytest.MonkeyP
     torch.manual_seed(0)
     for values in gains:
         values.data = 1 + 0.25 * torch.randn(len(values))
-    program = export_model(checkpoint, "matrix").network("denoiser")
+    pipeline = export_model(checkpoint, "matrix")
+    program = pipeline.network("denoiser")
     assert overflow_risks(program) == []
     assert_what_it_is_made_of(program, name, with_gains=bool(gains))
     data = network_parts(checkpoint, AT, 1, seed=1)["denoiser"].data
-    with LavaTarget(program, images=1, model="unrolled") as lava:
-        targets: dict[str, Target] = {"SLAYER": SlayerTarget(program), "Lava": lava}
+    with LavaTarget(program, images=1, model="unrolled") as lava, OnnxTarget(program, batch=1) as onnx:
+        targets: dict[str, Target] = {"SLAYER": SlayerTarget(program), "Lava": lava, "ONNX Runtime": onnx}
         result = verify_network(program, targets, data.images, data.steps, checkpoint.model)
-    assert {row.node: row.differing for row in result.nodes} == {
-        node: {"SLAYER": 0, "Lava": 0} for node in program.nodes
-    }
-    assert [step.equal_counts for step in result.steps] == [{"SLAYER": True, "Lava": True}]
+        expected, *samples = (sampled(pipeline, target) for target in (Simulator(program), lava, onnx))
+    assert {row.node: row.differing for row in result.nodes} == dict.fromkeys(program.nodes, dict.fromkeys(targets, 0))
+    assert [step.equal_counts for step in result.steps] == [dict.fromkeys(targets, True)]
     assert result.equal
+    for found in samples:
+        np.testing.assert_array_equal(found.sample, expected.sample)
+        assert found.counts == expected.counts
     fires = {row.node: (row.events, row.messages) for row in result.nodes}
     assert all(0 < events < messages for node, (events, messages) in fires.items() if node in neuron_layers(program))
+
+
+def sampled(pipeline: Pipeline, target: Target) -> SampleResult:
+    """An image after two steps of the solver."""
+    return Session(pipeline, target, default_solver(pipeline), steps=2, seed=0, images=1).run()
 
 
 def neuron_layers(program: Program) -> list[str]:
