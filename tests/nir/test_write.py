@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import nir
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 
@@ -27,6 +29,18 @@ from tests.program.examples import alone
 from tests.strategies import frames, programs
 
 
+def with_delays(program: Program) -> Program:
+    """Of about every second neuron one timestep."""
+
+    def late(shape: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+        return np.arange(math.prod(shape), dtype=np.int32).reshape(shape) % 2
+
+    populations = tuple(
+        dataclasses.replace(p, delays=late(p.shape)) if isinstance(p, Lif) else p for p in program.populations
+    )
+    return dataclasses.replace(program, populations=populations)
+
+
 def without_leak(program: Program) -> Program:
     """IF neurons without conditioning, whose arithmetic is exact in floating point."""
     populations = tuple(dataclasses.replace(p, du=4095, dv=0) if isinstance(p, Lif) else p for p in program.populations)
@@ -40,6 +54,8 @@ def test_random_programs_mean_the_same(data: st.DataObject) -> None:
     readouts = {p.name: dataclasses.replace(p, bias=p.bias[0]) for p in program.readouts()}
     program = dataclasses.replace(program, populations=tuple(readouts.get(p.name, p) for p in program.populations))
     assume(not refusals(program))
+    if data.draw(st.booleans(), label="delays"):
+        program = with_delays(program)
     given_frames = data.draw(frames(program, images=(1,)))
     result = Simulator(program).evaluate(given_frames, 0, record=True)
     graph = nir_graph(program, DT)
@@ -167,7 +183,7 @@ def test_losses() -> None:
 
 
 def test_axonal_delays_are_a_node_that_all_readers_read() -> None:
-    delays = np.arange(32).reshape(2, 4, 4)
+    delays = np.arange(32, dtype=np.int32).reshape(2, 4, 4)
     graph = nir_graph(small(lif={"delays": delays}), DT)
     np.testing.assert_array_equal(graph.nodes["a_delay"].delay, delays * DT)
     assert graph.edges == [("in", "in_to_a"), ("in_to_a", "a"), ("a", "a_delay"), ("a_delay", "out")]
@@ -175,14 +191,14 @@ def test_axonal_delays_are_a_node_that_all_readers_read() -> None:
 
 
 def test_populations_may_have_the_names_of_what_is_written_beside_them() -> None:
-    lif = dataclasses.replace(small().populations[0], delays=np.ones((2, 4, 4)))
-    listed = Lif("a_delay_flat", (3, 1, 1), 40, 4095, 0, np.zeros(3), 0)
+    late = with_delays(small()).populations[0]
+    listed = Lif("a_delay_flat", (3, 1, 1), 40, 4095, 0, np.zeros(3, np.int16), 0)
     dense = [
         Dense(f"{a}->{b}", a, b, np.ones((3, n), np.int8), 0)
         for a, b, n in (("a", listed.name, 32), (listed.name, "out", 3))
     ]
     out = Readout("out", (3, 1, 1), np.ones(4), np.zeros(3))
-    graph = nir_graph(small(populations=(lif, listed, out), projections=(small().projections[0], *dense)), DT)
+    graph = nir_graph(small(populations=(late, listed, out), projections=(small().projections[0], *dense)), DT)
     kinds = {name: type(node).__name__ for name, node in graph.nodes.items() if "_to_" not in name}
     assert kinds == {
         "in": "Input",
