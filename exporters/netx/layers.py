@@ -21,7 +21,7 @@ from spikegen.program.numerics import DECAY_MAX
 Handler = Callable[[Builder, NetxLayer], None]
 
 UNIT = 64  # of SLAYER's CUBA neurons: real 1 is 64 (``slayer/neuron/cuba.py``, ``scale``)
-_SMALL_MAX = 1 << 26  # weights of a transposed convolution on the small grid
+_KERNEL_MAX = 1 << 26  # weights that are made of fewer: of pooling, and of a transposed convolution on the small grid
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _transposed(builder: Builder, layer: NetxLayer) -> None:
         )
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     small = math.prod(weight.shape[:2]) * math.prod(4 * r + 3 * s for r, s in zip(reach, stride, strict=True))
-    if any(p >= r for p, r in zip(padding, reach, strict=True)) or small > _SMALL_MAX:
+    if any(p >= r for p, r in zip(padding, reach, strict=True)) or small > _KERNEL_MAX:
         raise ExchangeError(
             f"{layer.name}: a kernel that reaches over {reach} pixels, with padding {padding} and stride {stride}, is "
             "too large, or its padding is"
@@ -156,8 +156,7 @@ def _transposed(builder: Builder, layer: NetxLayer) -> None:
 
 def _pool(builder: Builder, layer: NetxLayer) -> None:
     """Sums of windows: SLAYER lays the rows of all channels one below another, so windows must tile each of them."""
-    window = _window(layer)
-    _, source = builder.image(layer)
+    window, source = _window(builder, layer)
     extra = [size % k for size, k in zip(source[1:], window.shape, strict=True)]  # rows of zeros that SLAYER adds
     if any((size + more) % k for size, more, k in zip(source[1:], extra, window.shape, strict=True)):
         raise ExchangeError(
@@ -172,8 +171,7 @@ def _pool(builder: Builder, layer: NetxLayer) -> None:
 
 
 def _unpool(builder: Builder, layer: NetxLayer) -> None:
-    window = _window(layer)
-    _, source = builder.image(layer)
+    window, source = _window(builder, layer)
     if window.shape[0] != window.shape[1]:
         raise ExchangeError(f"{layer.name}: windows of {window.shape} pixels; a sub-pixel shuffle has one factor")
     kernel = np.tile(window.reshape(-1), source[0]).reshape(-1, 1, 1, 1)
@@ -192,8 +190,9 @@ def _kernel(layer: NetxLayer) -> IntArray:
     return weight
 
 
-def _window(layer: NetxLayer) -> IntArray:
-    """The weight of a pooling, [kh, kw]: windows beside each other."""
+def _window(builder: Builder, layer: NetxLayer) -> tuple[IntArray, Shape]:
+    """The weight of a pooling, [kh, kw], of windows beside each other; and the shape of its input."""
+    _, source = builder.image(layer)
     weight = _kernel(layer)
     geometry = pair(layer, "stride"), pair(layer, "padding"), pair(layer, "dilation")
     if weight.shape[:2] != (1, 1) or geometry != (weight.shape[2:], (0, 0), (1, 1)):
@@ -201,7 +200,9 @@ def _window(layer: NetxLayer) -> IntArray:
             f"{layer.name}: windows of {weight.shape[2:]} pixels with stride {geometry[0]}, padding {geometry[1]} and "
             f"dilation {geometry[2]}; SLAYER lets rows of two channels run into one another, unless windows tile"
         )
-    return weight[0, 0]
+    if source[0] * weight.size > _KERNEL_MAX:
+        raise ExchangeError(f"{layer.name}: windows of {weight.shape[2:]} pixels in {source[0]} channels are too large")
+    return weight[0, 0], source
 
 
 def _features(layer: NetxLayer, **expected: int) -> None:

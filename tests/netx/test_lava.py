@@ -14,13 +14,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from spikegen.exporters.netx.chain import layers
 from spikegen.exporters.netx.convert import import_netx
-from spikegen.exporters.netx.exact import exact_layer
 from spikegen.exporters.netx.synapses import dense_currents
 from spikegen.exporters.netx.write import netx_file
 from spikegen.lowering.export_module import InputSpec, export_module
-from spikegen.program import Program
-from spikegen.program.bounds import current_bounds
+from spikegen.program import Lif, Program
 from spikegen.simulator import Simulator
 from tests.netx.chains import chain, frames, netx, scaled
 from tests.netx.slayer import block, spikes, written
@@ -117,7 +116,9 @@ def test_delays(found: Found, tmp_path: Path) -> None:
     program = import_netx(written(blocks, tmp_path / "a.net"), 2 * T).pipeline.network("network")
     sent = Simulator(program).evaluate(FEATURES[..., None, None].astype(np.int32), 0, record=True)
     np.testing.assert_array_equal(sent.messages["layer1"].reshape(expected.shape), expected)
-    assert program.populations[0].delays.max() == 3
+    first = program.populations[0]
+    assert isinstance(first, Lif)
+    assert first.delays.max() == 3
 
 
 def test_weights_as_netx_changes_them() -> None:
@@ -156,9 +157,5 @@ def test_weights_as_netx_changes_them() -> None:
 
 def test_scaling_is_what_makes_it_fit() -> None:
     program = EXPORTED["scaled"]
-    bounds = current_bounds(program)
-    shifts = {
-        name: exact_layer(program, program.into(name)[0], program.nodes[name], bounds[name], listed=False).shift
-        for name in ("layer1", "layer2", "layer3")
-    }
+    shifts = {layer.population.name: layer.shift for layer in layers(program)}
     assert shifts == {"layer1": -1, "layer2": 2, "layer3": 0}

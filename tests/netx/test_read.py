@@ -288,6 +288,10 @@ POOL = {"type": "pool", "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1),
             {"stride": (3, 3), "weight": np.ones((1, 1, 3, 3)), "shape": (2, 2, 2)},
             "windows of (3, 3) do not tile (5, 5)",
         ),
+        (
+            {"stride": (6000, 6000), "weight": np.ones((1, 1, 6000, 6000), np.int8), "shape": (2, 1, 1)},
+            "windows of (6000, 6000) pixels in 2 channels are too large",
+        ),
     ],
 )
 def test_windows_that_mix_channels(layer: Any, message: str, tmp_path: Path) -> None:
