@@ -1,4 +1,4 @@
-"""Files of other frameworks, made by make_files.py: their spikes in float, in integers, and on Lava."""
+"""Files of other frameworks, made by make_files.py and make_spikingjelly_file.py: their spikes in float, in integers, and on Lava."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Integers = npt.NDArray[np.int64]
 
 FILES = Path(__file__).parent / "files"
 T = 16
-STEPS = {"snntorch": 1e-4, "norse": 1e-3}  # dt of each framework
+STEPS = {"snntorch": 1e-4, "norse": 1e-3, "spikingjelly": 1e-4}  # dt of each framework
+AT_THRESHOLD = {"spikingjelly"}  # fires at >=
 SIXTEENTHS = InputRange(bits=5, largest=31 / 16)  # the digits are whole sixteenths
 
 
@@ -42,7 +43,7 @@ def recorded(name: str) -> tuple[Array, dict[str, Array]]:
 def test_the_float_network_fires_as_the_framework(name: str) -> None:
     images, wanted = recorded(name)
     spikes: dict[str, Array] = {}
-    walked = walk(read_structure(FILES / f"{name}.nir"), T, STEPS[name])
+    walked = walk(read_structure(FILES / f"{name}.nir"), T, STEPS[name], at_threshold=name in AT_THRESHOLD)
     run_float(walked, images, lambda key, found: spikes.update({key: found.numpy()}))
     assert set(spikes) == set(wanted)
     for key, found in spikes.items():
@@ -54,7 +55,9 @@ def test_the_float_network_fires_as_the_framework(name: str) -> None:
 def case(request: pytest.FixtureRequest) -> tuple[str, Imported]:
     images, _ = recorded(request.param)
     path = FILES / f"{request.param}.nir"
-    return request.param, import_nir(path, T, STEPS[request.param], lambda _: images, SIXTEENTHS)
+    at_threshold = request.param in AT_THRESHOLD
+    found = import_nir(path, T, STEPS[request.param], lambda _: images, SIXTEENTHS, at_threshold=at_threshold)
+    return request.param, found
 
 
 def integer_run(graph: nir.NIRGraph, program: Program, frames: Integers, dt: float) -> Mapping[str, Integers]:
@@ -71,7 +74,7 @@ def integer_run(graph: nir.NIRGraph, program: Program, frames: Integers, dt: flo
         if not isinstance(population, Lif):
             continue
         node = graph.nodes[population.name]
-        tau = node.tau if isinstance(node, nir.LIF) else node.tau_mem
+        tau = np.array(np.inf) if isinstance(node, nir.IF) else node.tau if isinstance(node, nir.LIF) else node.tau_mem
         kept = 4096 - round(4096 * dt / float(tau.flat[0]))
         kept_current = 4096 - round(4096 * dt / float(node.tau_syn.flat[0])) if isinstance(node, nir.CubaLIF) else 0
         bias = (population.bias_mant.astype(np.int64) << population.bias_exp)[:, None, None]
