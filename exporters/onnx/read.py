@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from spikegen.errors import ExchangeError
@@ -30,7 +30,7 @@ CHECKER_TEXT_MAX = 400
 
 # Type of tensors that the exporter stores -> bytes of an element, and the field that holds elements without raw_data
 # (onnx.proto, TensorProto).
-_STORED = {
+_STORED: dict[int, tuple[int, str]] = {
     TensorProto.BOOL: (1, "int32_data"),
     TensorProto.INT8: (1, "int32_data"),
     TensorProto.INT16: (2, "int32_data"),
@@ -112,7 +112,8 @@ def _content(path: Path) -> bytes:
 
 def _parsed(content: bytes) -> ModelProto:
     try:
-        model = ModelProto.FromString(content)
+        model = ModelProto()
+        model.ParseFromString(content)
     except DecodeError as error:
         raise ExchangeError("not an ONNX file, or truncated or damaged") from error
     if not model.HasField("graph") or not model.opset_import:
@@ -180,11 +181,11 @@ class _Checker:
             if value and value not in self.known:
                 raise ExchangeError(f"{label}: it reads {shown(value)}, {_why_unknown(graph.node[index:], value)}")
         for attribute in node.attribute:
-            self._check_attribute(graph, node, attribute, label)
+            self._check_attribute(node, attribute, label)
         for value in filter(None, node.output):
             self._give(value, label)
 
-    def _check_attribute(self, graph: GraphProto, node: NodeProto, attribute: AttributeProto, label: str) -> None:
+    def _check_attribute(self, node: NodeProto, attribute: AttributeProto, label: str) -> None:
         if attribute.type == AttributeProto.GRAPH and node.op_type == "Scan" and attribute.name == "body":
             if any(nested.op_type == "Scan" for nested in attribute.g.node):
                 raise ExchangeError(f"{label}: a Scan in a Scan, which is not read")

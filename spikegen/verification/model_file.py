@@ -96,7 +96,8 @@ def verify_model(
 
 def _bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """``values`` as integers of the same bits: -0.0 is not 0.0, and NaN is equal to itself."""
-    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
+    bits: npt.NDArray[Any] = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
+    return bits
 
 
 def _case(file: ModelFile, simulator: Simulator, real: npt.NDArray[np.float64], step: int) -> tuple[Arrays, Arrays]:
@@ -110,7 +111,7 @@ def _case(file: ModelFile, simulator: Simulator, real: npt.NDArray[np.float64], 
         values = {VALUE + readout.name: host_readout(readout, currents[readout.name]) for readout in program.readouts()}
         return {READOUT + name: value for name, value in currents.items()}, values
     evaluation = simulator.evaluate(frames, step, record=True)
-    feeds = {FRAMES: frames, STEP: np.array(step, dtype=np.int64)}
+    feeds: Arrays = {FRAMES: frames, STEP: np.array(step, dtype=np.int64)}
     return feeds, {name: _expected(program, evaluation, name) for name in file.outputs}
 
 
@@ -122,7 +123,7 @@ def _expected(program: Program, evaluation: Evaluation, output: str) -> npt.NDAr
     if f"{kind}/" == MESSAGES:
         return evaluation.messages[node]
     if f"{kind}/" == EVENTS:
-        return np.count_nonzero(evaluation.messages[node], axis=1).astype(np.int32)
+        return np.asarray(np.count_nonzero(evaluation.messages[node], axis=1), dtype=np.int32)
     if f"{kind}/" == PEAK:
         return np.array(_peak(program, evaluation.messages, node), dtype=np.int64)
     raise KeyError(output)
