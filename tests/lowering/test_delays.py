@@ -9,6 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from spikegen.lowering.compose_linear import compose_linear
+from spikegen.lowering.graph import AddOp, ConcatOp, ConvOp, InputOp, LayerGraph, NeuronOp, Op, ReadoutOp
+from spikegen.lowering.quantize import _messages
+from spikegen.lowering.scale_search import Candidate
 from spikegen.lowering.slayer_layers import shape_delays
 from spikegen.program import Lif, Program
 from spikegen.program.numerics import delayed as late
@@ -111,6 +115,39 @@ def test_the_readout_is_slayers(build: Callable[[], nn.Module]) -> None:
     wanted = spikes_of(model, frames).sum(axis=1)
     assert wanted.any()
     np.testing.assert_array_equal(value, wanted)
+
+
+def test_each_part_of_a_concatenation_has_its_delays() -> None:
+    one, none = np.ones((1, 1, 1, 1)), np.zeros(1)
+    delays = np.arange(8, dtype=np.int32).reshape(2, 2, 2)
+    neurons = [
+        NeuronOp(name, ("cat",), (2, 2, 2), 0.5, 4095, 0, delays=d) for name, d in (("x", delays), ("y", delays + 1))
+    ]
+    ops: tuple[Op, ...] = (
+        InputOp("input", (), (1, 2, 2), spikes=True),
+        *(NeuronOp(name, ("input",), (1, 2, 2), vth, 4095, 0) for name, vth in (("a", 0.25), ("b", 0.5))),
+        ConcatOp("cat", ("a", "b"), (2, 2, 2)),
+        *neurons,
+        AddOp("sum", ("x", "y"), (2, 2, 2)),
+        ConvOp("read", ("sum",), (1, 2, 2), np.repeat(one, 2, axis=1), none),
+        ReadoutOp("out", ("read",), (1, 2, 2), np.ones(T)),
+    )
+    network, _ = compose_linear(LayerGraph(T, 1, ops), {})
+    found = {p.name: p.delays.tolist() for p in network.populations if p.origin in {"x", "y"}}
+    assert found == {
+        "x[0:1]": delays[:1].tolist(),
+        "x[1:2]": delays[1:].tolist(),
+        "y[0:1]": (delays[:1] + 1).tolist(),
+        "y[1:2]": (delays[1:] + 1).tolist(),
+    }
+
+
+def test_what_lies_behind_is_calibrated_on_late_spikes() -> None:
+    lif = Lif("a", (1, 1, 1), 1, 4095, 0, np.zeros(1, dtype=np.int16), 0, delays=np.full((1, 1, 1), 2, dtype=np.int32))
+    zero = (np.zeros(1, dtype=np.int64),) * 2
+    fires = torch.full((3 * 4, 1, 1, 1), 2.0, dtype=torch.float64)  # at every timestep
+    sent = _messages(Candidate(lif, None, (), zero, 0.0, [], 0.0, fires), 4, np.zeros(3, dtype=np.int64))
+    np.testing.assert_array_equal(sent[..., 0, 0, 0], [[0, 0, 1, 1]] * 3)
 
 
 def test_the_weights_of_a_model_with_delays_load_before_its_first_call() -> None:
