@@ -88,7 +88,7 @@ def open_model(path: str | os.PathLike[str], pipeline: Pipeline) -> ModelFile:
 
 
 def _matched(path: Path, model: ModelProto, pipeline: Pipeline) -> ModelFile:
-    about = {entry.key: entry.value for entry in model.metadata_props}
+    about = {shown(entry.key): shown(entry.value) for entry in model.metadata_props}
     found, kind = about.get("spikegen.digest", ""), about.get("spikegen.kind", "")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
         raise ExchangeError("its metadata hold no spikegen.digest: spikegen did not write it, or a tool dropped them")

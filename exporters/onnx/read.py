@@ -90,8 +90,10 @@ def read_model(path: Path) -> ModelProto:
     return model
 
 
-def shown(text: str, limit: int = TEXT_MAX) -> str:
-    """A text of a file in a message: one line, printable, and not long."""
+def shown(text: str | bytes, limit: int = TEXT_MAX) -> str:
+    """A text of a file in a message: one line, printable, and not long. What is no UTF-8 protobuf gives as bytes."""
+    if isinstance(text, bytes):
+        text = text.decode("utf8", "replace")
     plain = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
     return plain if len(plain) <= limit else f"{plain[:limit]}..."
 
@@ -166,8 +168,8 @@ class _Checker:
         self.known.difference_update(given)
 
     def _give(self, value: str, label: str) -> None:
-        if value in self.known:
-            raise ExchangeError(f"{label}: it gives {shown(value)}, which is there already")
+        if not isinstance(value, str) or value in self.known:
+            raise ExchangeError(f"{label}: it gives {shown(value)}, which is there already or no name")
         self.known.add(value)
 
     def _check_node(self, graph: GraphProto, index: int, node: NodeProto, label: str) -> None:
