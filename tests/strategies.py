@@ -229,9 +229,10 @@ class _Builder:
                 sums = self.rng.integers(-reach, reach + 1, (steps, shape[0]))
                 table = sums.clip(BIAS_MANT_MIN, BIAS_MANT_MAX) - bias
             vth = min(int(typical * draw(st.sampled_from((0.0, 0.3, 1.0, 2.0)))), VTH_MAX)
-            delays = np.empty(0, dtype=np.int64)
+            delays = np.empty(0, dtype=np.int32)
             if self.delays and draw(st.integers(0, 3), label="delays") == 3:
-                delays = self.rng.integers(0, draw(st.sampled_from((1, 2, self.timesteps + 1))), shape, endpoint=True)
+                longest = draw(st.sampled_from((1, 2, self.timesteps + 1)))
+                delays = self.rng.integers(0, longest, shape, dtype=np.int32, endpoint=True)
             du, dv = (
                 draw(st.sampled_from((4095, 4095, 0, 1024, 3000))),
                 draw(st.sampled_from((0, 0, 128, 2048, 2048, 4095))),

@@ -143,7 +143,7 @@ def shape_delays(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None
     for name, layer in module.named_modules():
         found = tensors.get(f"{name}.delay")
         if type(layer).__module__.startswith(_AXON) and found is not None and not layer.init:
-            layer.delay.data, layer.init = torch.empty_like(found), True  # type: ignore[union-attr]
+            layer.delay.data, layer.init = torch.empty_like(found), True
 
 
 def dense(_module: Any, source: Op, weight: FloatArray, call: Call) -> ConvOp:

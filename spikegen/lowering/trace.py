@@ -280,17 +280,20 @@ class _Trace:
                     "over timesteps out"
                 )
             self.one_lag &= lag == 0 or not _has_bias(op)
-            own, delays = op.lag, {}
-            if isinstance(op, NeuronOp) and op.lag and self.keep_delays:
-                before = op.delays if op.delays.size else np.zeros(op.shape, dtype=np.int32)
-                own, delays = 0, {"delays": np.minimum(before + op.lag, self.timesteps)}  # later is never
-            if isinstance(op, ReadoutOp) and lag:
-                weights = np.append(op.weights[lag:], np.zeros(min(lag, self.timesteps)))
-                self.ops[op.name] = dataclasses.replace(op, weights=weights, lag=lag)
-                continue
             spiking = isinstance(op, NeuronOp) or (isinstance(op, ConcatOp) and all(part.spikes for part in inputs))
-            self.ops[op.name] = dataclasses.replace(op, lag=lag + own, spikes=spiking, **delays)
+            self.ops[op.name] = dataclasses.replace(self._timed(op, lag), spikes=spiking)
         return self.ops[last.name]
+
+    def _timed(self, op: Op, lag: int) -> Op:
+        """``op`` behind values of this lag, with a lag, delays or weights of a readout that say so."""
+        if isinstance(op, ReadoutOp):
+            weights = np.append(op.weights[lag:], np.zeros(min(lag, self.timesteps)))
+            return dataclasses.replace(op, weights=weights, lag=lag)
+        if isinstance(op, NeuronOp) and op.lag and self.keep_delays:
+            before = op.delays if op.delays.size else np.zeros(op.shape, dtype=np.int32)
+            delays = np.minimum(before + op.lag, self.timesteps).astype(np.int32)  # later is never
+            return dataclasses.replace(op, delays=delays, lag=lag)
+        return dataclasses.replace(op, lag=lag + op.lag)
 
 
 def _check_layout(title: str, layer: Layer, module: nn.Module | None, inputs: Sequence[Op], call: Call) -> None:

@@ -55,8 +55,8 @@ def random_cases(
     @settings(max_examples=examples * count, phases=[Phase.generate])
     @given(st.data())
     def draw(data: st.DataObject) -> None:
-        options = {"max_populations": 5, "max_size": 6, "min_exponent": 0, "gains": gains, "delays": delays}
-        program = data.draw(programs(timesteps=timesteps, **options))
+        drawn = programs(timesteps=timesteps, max_populations=5, max_size=6, min_exponent=0, gains=gains, delays=delays)
+        program = data.draw(drawn)
         images = data.draw(frames(program, images=range(1, IMAGES + 1)))
         case = Case(program, images, data.draw(st.integers(0, program.conditioning.steps - 1)))
         small = sum(neurons(node) for node in program.nodes.values()) <= NEURONS_MAX

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron
@@ -48,7 +49,7 @@ def main(folder: Path) -> None:
                 module.weight *= FACTOR
     export_to_nir(model, images.expand(TIMESTEPS, *images.shape), folder / "spikingjelly.nir")
     functional.reset_net(model)
-    spikes: dict[str, np.ndarray] = {}
+    spikes: dict[str, npt.NDArray[np.uint8]] = {}
     for name in NEURONS:
         model[int(name)].register_forward_hook(
             lambda _m, _i, out, name=name: spikes.update(
