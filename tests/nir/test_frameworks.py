@@ -1,4 +1,4 @@
-"""Files of other frameworks, made by make_files.py and make_spikingjelly_file.py: their spikes in float, in integers, and on Lava."""
+"""Files of other frameworks (make_files.py, make_spikingjelly_file.py): their spikes in float, in integers, on Lava."""
 
 from __future__ import annotations
 
