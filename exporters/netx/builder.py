@@ -182,8 +182,8 @@ def _bias(layer: NetxLayer, target: Shape) -> IntArray:
     if "bias" not in layer.fields:
         return np.zeros(channels, dtype=np.int64)
     found = array(layer, "bias")
-    sizes = {channels, math.prod(target)} if layer.type == "dense" else {1 if layer.type == "input" else channels}
-    if found.ndim != 1 or found.size not in sizes:
+    size = {"dense": math.prod(target), "input": 1}.get(layer.type, channels)
+    if found.shape != (size,):
         raise ExchangeError(f"{layer.name}: bias has shape {found.shape}, its neurons {target}")
     each = np.broadcast_to(found, channels)[:, None] if found.size == 1 else found.reshape(channels, -1)
     if (each != each[:, :1]).any():

@@ -157,9 +157,17 @@ def _reasons(
         why = "netx cuts the weights of a dense layer where none is positive and the lowest is a power of two"
     else:
         why = f"netx's dense has {MIXED_MIN}..{MIXED_MAX}, or 0..255"
-    leaks = isinstance(population, Lif) and not _scales(population)
-    rigid = f", and {population.name} leaks, so its numbers cannot be divided exactly" if leaks else ""
+    rigid = _rigid(program, population, current)
     return [*problems, f"{projection.name}: its weights are {weight.min()}..{weight.max()}; {why}{rigid}"]
+
+
+def _rigid(program: Program, population: Lif | Readout, current: Interval) -> str:
+    """Why numbers that do not fit cannot be divided."""
+    if isinstance(population, Lif) and not _scales(population):
+        return f", and {population.name} leaks, so its numbers cannot be divided exactly"
+    if isinstance(population, Lif) and population_risks(population, current, program.timesteps):
+        return f", and {population.name} might overflow, so its numbers cannot be divided exactly"
+    return ""
 
 
 def _scales(lif: Lif) -> bool:

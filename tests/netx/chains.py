@@ -56,13 +56,15 @@ def chain(seed: int, *, bits: int = 0, timesteps: int = 8, current: bool = False
 def scaled() -> Program:
     """Neurons that do not leak and weights that fit netx once they are doubled (odd ones of both signs) or divided."""
     rng = np.random.default_rng(7)
-    first = Lif("layer1", (3, 4, 4), 90, 4095, 0, np.array([3, 0, -2], np.int16), 5)
+    first = Lif("layer1", (4, 4, 4), 90, 4095, 0, np.array([3, 0, -2, 1], np.int16), 5)
     second = Lif("layer2", (4, 1, 1), 1501, 4095, 0, np.array([0, 2, -2, 4], np.int16), 7)
     third = Lif("layer3", (4, 1, 1), 77, 2047, 300, np.zeros(4, np.int16), 0)
     end, last = readout(third, 8)
     projections: list[Projection] = [
-        Conv("a", "in", "layer1", _weight(rng, 3, 1, 3, 3) | 1, 0, padding=(1, 1)),
-        Conv("b", "layer1", "layer2", _weight(rng, 4, 3, 4, 4), 3),  # as large as its source: written as dense
+        Conv("a", "in", "layer1", _weight(rng, 4, 1, 3, 3) | 1, 0, padding=(1, 1)),
+        Conv(
+            "b", "layer1", "layer2", _weight(rng, 4, 2, 4, 4), 3, groups=2
+        ),  # as large as its source: written as dense
         Dense("c", "layer2", "layer3", _weight(rng, 4, 4), 1, gains=np.ones(8, np.int32)),
         last,
     ]
@@ -85,7 +87,7 @@ def frames(program: Program, images: int = 2) -> IntArray:
 def _lif(rng: np.random.Generator, name: str, shape: tuple[int, int, int], scale: int) -> Lif:
     leaks = rng.random() < 0.7
     du, dv = (int(rng.integers(0, 4096)), int(rng.integers(0, 4096))) if leaks else (4095, 0)
-    bias = rng.integers(-20, 60, shape[0]) if rng.random() < 0.6 else np.zeros(shape[0])
+    bias = rng.integers(-20, 60, shape[0]) if rng.random() < 0.6 or name == "layer3" else np.zeros(shape[0])
     base = 400 if name == "layer4" else int(rng.integers(50, 150))
     return Lif(name, shape, base * scale, du, dv, bias.astype(np.int16), 6)
 

@@ -183,6 +183,10 @@ REFUSED: Mapping[str, tuple[Program, str]] = {
         small(dense={"exponent": 8}, b={"du": 100}),
         "a->b: its weights are -512..256; netx's dense has -256..254, or 0..255, and b leaks",
     ),
+    "dense weights of neurons that might overflow": (
+        small(dense={"exponent": 12}),
+        "a->b: its weights are -8192..4096; netx's dense has -256..254, or 0..255, and b might overflow",
+    ),
     "dense weights that are odd multiples": (
         small(dense={"exponent": 1, "gains": np.full(4, 201)}),
         "a->b: its weights are -804..402; netx's dense has -256..254, or 0..255",
