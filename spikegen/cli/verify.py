@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import rich_click as click
 
 from spikegen.cli._arrays import read_inputs
+from spikegen.cli._model_files import open_models, print_file, verify_models
 from spikegen.cli._options import SYNAPSES
 from spikegen.cli._output import error_console, output_console, working
 from spikegen.cli._pipeline import read_pipeline
@@ -61,6 +62,14 @@ _CHIP, _ONNX = "loihi2-sim", "ONNX Runtime"  # the targets that cannot hold ever
 @click.option("--no-lava", is_flag=True, help="Leave Lava out (say, where it is not installed).")
 @click.option("--no-onnx", is_flag=True, help="Leave ONNX Runtime out; where it is not installed, it is.")
 @click.option("--chip", is_flag=True, help="Compare the network of the chip on the CPU too, as the backend loihi2-sim.")
+@click.option(
+    "--onnx",
+    "onnx_files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare a file that export --to onnx wrote for PIPELINE, whoever kept it since; repeat it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(
     source: str,
@@ -73,12 +82,16 @@ def verify(
     no_lava: bool,
     no_onnx: bool,
     chip: bool,
+    onnx_files: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Compare every network of PIPELINE on every target, on real inputs. Exit code 1 if they differ.
 
     The targets are SLAYER's neurons, Lava, fused and unrolled, and ONNX Runtime; each is compared with the simulator.
     A target that is not installed, or cannot hold a network, is left out, with a line that says why.
+
+    A model file (--onnx) is taken for hostile: it is checked, run in a process with limits of time and memory, and
+    compared in every output.
 
     A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
     spike generator of a decoder is compared with its look-up table. A plain network sees --input, or random inputs.
@@ -94,12 +107,15 @@ def verify(
 
     errors = error_console()
     pipeline = read_pipeline(source, errors.print)
+    models = open_models(onnx_files, pipeline)
     cases, chosen = _cases(pipeline, checkpoint, steps, images, seed, input_file)
     targets, left_out = _targets(no_lava, synapses, chip, no_onnx)
     with working(errors, "verifying") as say:
         found = {role: _verify(pipeline, role, case, targets, left_out, say) for role, case in cases.items()}
         generator = _verify_generator(pipeline, cases)
-    equal = all(result.equal for result in found.values()) and not (generator and generator["differing"])
+        files = verify_models(models, {role: (case.inputs, case.steps) for role, case in cases.items()}, say)
+    equal_targets = all(result.equal for result in found.values()) and not (generator and generator["differing"])
+    equal = equal_targets and all(file.equal for file in files)
     compared = [name for name in targets if any(name in _compared(result) for result in found.values())]
     if as_json:
         summary = {
@@ -112,11 +128,13 @@ def verify(
             "equal": equal,
             "networks": {role: dataclasses.asdict(result) for role, result in found.items()},
             "generator": generator,
+            "files": [dataclasses.asdict(file) for file in files],
         }
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         at = f" for each of the diffusion steps {', '.join(map(str, chosen))}" if chosen else ""
         first = ", ".join(("simulator", *compared[:-1]))
+        verdict = "equal" if equal_targets else "NOT EQUAL"
         console = output_console()
         for role, result in found.items():
             _print(console, role, result, known=cases[role].model is not None)
@@ -125,12 +143,14 @@ def verify(
                 f"spike generator on the chip against its look-up table: {generator['differing']:,} of "
                 f"{generator['messages']:,} messages differ"
             )
+        for file in files:
+            print_file(console, file)
         for target in left_out:
             where = "" if target.network is None else f" in the {target.network}"
             console.print(f"{target.target}: not compared{where}: {target.reason}", soft_wrap=True)
         console.print(
             f"{pipeline.name}, {len(next(iter(cases.values())).inputs) // max(1, len(chosen))} inputs{at}: "
-            f"{first} and {compared[-1]} are {'equal' if equal else 'NOT EQUAL'} (messages, readouts and counts)"
+            f"{first} and {compared[-1]} are {verdict} (messages, readouts and counts)"
         )
     if not equal:
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -65,7 +65,6 @@ def verify_model(
     file: ModelFile,
     inputs: npt.NDArray[np.float64],
     steps: npt.NDArray[np.int64],
-    say: Callable[[str], None] = lambda _: None,
 ) -> FileResult:
     """Compare a model file with the simulator and the runtime on real inputs, bit for bit.
 
@@ -73,7 +72,6 @@ def verify_model(
         file: the model.
         inputs: float64 [N, C, H, W] or [N, T, C, H, W], what its network is given, before quantisation.
         steps: int64 [N], the conditioning step of each input.
-        say: told what is being done.
 
     Raises:
         ExchangeError: the file cannot be run, see :meth:`~spikegen.exporters.onnx.ModelFile.run`.
@@ -84,7 +82,6 @@ def verify_model(
     for step in np.unique(steps).tolist():
         group = inputs[steps == step]
         for start in range(0, len(group), IMAGES_MAX):
-            say(f"step {step}: images from {start}")
             feeds, expected = _case(file, simulator, group[start : start + IMAGES_MAX], step)
             found = file.run(feeds)
             for name, value in expected.items():

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pytest
 
-from spikegen.exporters.onnx import OnnxTarget
+from spikegen.exporters.onnx import OnnxTarget, model_file, read
 from spikegen.program import Evaluation, Program
 from spikegen.simulator import Simulator
 
@@ -52,3 +53,9 @@ def run(model: onnx.ModelProto, feeds: dict[str, npt.NDArray[Any]]) -> dict[str,
 def assert_same_bits(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> None:
     assert found.dtype == expected.dtype == np.float64
     np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64))
+
+
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read and run model files in this process: the start of another takes longer than the rest of a test."""
+    monkeypatch.setattr(read, "run_bounded", lambda work, path: work(path))
+    monkeypatch.setattr(model_file, "run_bounded", lambda work, *paths, **_: work(*paths))

@@ -14,12 +14,12 @@ import pytest
 
 from spikegen.exporters.onnx import ModelFile, input_model, network_model, open_model, readout_model, write_models
 from spikegen.exporters.onnx import model_file as files
-from spikegen.exporters.onnx import read as reading
 from spikegen.exporters.onnx.operators import OPERATORS
 from spikegen.program import Input, Pipeline, Program, Readout
 from spikegen.verification.model_file import FileResult, verify_model
 from tests.lava.networks import everything
 from tests.onnx import test_host
+from tests.onnx.comparison import without_processes
 from tests.onnx.test_model import leaky, narrow, summed
 from tests.onnx.test_random_programs import nodes
 from tests.program.examples import alone, every_field
@@ -41,9 +41,7 @@ def checked(path: Path, pipeline: Pipeline, images: int = 3) -> FileResult:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process: the start of another takes longer than all the rest."""
-    monkeypatch.setattr(reading, "run_bounded", lambda work, path: work(path))
-    monkeypatch.setattr(files, "run_bounded", lambda work, *paths, **_: work(*paths))
+    without_processes(monkeypatch)
 
 
 def test_every_file_of_a_pipeline_equals_the_simulator(tmp_path: Path, here: None) -> None:
