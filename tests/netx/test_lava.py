@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -105,6 +106,12 @@ def test_what_slayer_writes(found: Found, tmp_path: Path) -> None:
         lowered = export_module(model, InputSpec((2, 5, 8), T), inputs=IMAGES.astype(np.float64)).network("network")
     sent = Simulator(lowered).evaluate(IMAGES.astype(np.int32), 0, record=True)
     np.testing.assert_array_equal(sent.messages["3.neuron"].reshape(expected.shape), expected)
+    with h5py.File(tmp_path / "a.net") as theirs, h5py.File(io.BytesIO(netx_file(lowered))) as ours:
+        for index in (0, 1, 3):
+            one, two = theirs[f"layer/{index}"], ours[f"layer/{index + 1}"]
+            assert one["type"][0] == two["type"][0]
+            for key in ("weight", "neuron/iDecay", "neuron/vDecay", "neuron/vThMant"):
+                np.testing.assert_array_equal(one[key][()], two[key][()], key)
 
 
 def test_delays(found: Found, tmp_path: Path) -> None:
