@@ -193,7 +193,7 @@ def test_the_module_and_the_python_of_own_models_run(
     (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     for line in commands.splitlines():
         main(shlex.split(line)[1:], standalone_mode=False)
-    assert "SLAYER are equal" in capsys.readouterr().out
+    assert "SLAYER and ONNX Runtime are equal" in capsys.readouterr().out
 
 
 def test_nothing_claims_an_energy_of_loihi_2() -> None:

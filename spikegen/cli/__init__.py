@@ -53,7 +53,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "verify": LazyCommand(
         "spikegen.cli.verify",
         "verify",
-        "Compare simulator, SLAYER and Lava spike by spike.",
+        "Compare simulator, SLAYER, Lava and ONNX Runtime spike by spike.",
         "spikegen verify digits.h5",
     ),
     "statistics": LazyCommand(

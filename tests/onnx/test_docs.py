@@ -6,6 +6,7 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -14,6 +15,7 @@ from spikegen.program import Input, Program, save
 from tests.lava.networks import everything
 from tests.onnx.test_model import narrow, summed
 from tests.onnx.test_random_programs import nodes
+from tests.program.examples import changed
 from tests.runtime.programs import tiny
 
 PAGE = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
@@ -38,6 +40,7 @@ def test_the_table_holds_every_operator_and_no_other() -> None:
     table = PAGE.partition("| in the Program | operators |")[2].partition("\n\n")[0]
     programs: list[Program] = [everything(4), narrow("lif")[0], summed(1 << 20, 2)]
     programs.append(everything(4, Input("in", (2, 6, 4), 5, 1.0, streamed=True)))
+    programs.append(changed(everything(4), "a", delays=np.ones((4, 6, 4), dtype=np.int32)))
     models: list[onnx.ModelProto] = [network_model(p, out) for p in programs for out in ("events", "messages")]
     models.append(network_model(everything(4), unroll=False))
     used = {node.op_type for model in models for node in nodes(model.graph)}

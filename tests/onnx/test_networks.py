@@ -111,8 +111,8 @@ def test_every_feature(timesteps: int, unroll: bool) -> None:
         compared(program, frames(program, 4), 2, unroll=unroll)
 
 
-def test_images_sampled_with_onnx_runtime_are_the_simulators(digits_unet: Pipeline, tsm: Pipeline) -> None:
-    for pipeline in (digits_unet, tsm):
+def test_images_sampled_with_onnx_runtime_are_the_simulators(tsm: Pipeline, fsddim: Pipeline) -> None:
+    for pipeline in (tsm, fsddim):
         results = {}
         for backend in ("onnx", "simulator"):
             with open_target(backend, pipeline.network("denoiser"), images=2) as target:
