@@ -34,7 +34,21 @@ class InTurn:
 def cases() -> list[Case]:
     found = random_cases(PROGRAMS, accept=InTurn(PROGRAMS // 3), examples=5)
     # a kind after the other, so that forms that are taken in turn meet them all
-    return sorted(found, key=lambda case: (case.program.input.bits > 0, case.program.input.streamed))
+    return sorted(found, key=lambda case: kind(case.program))
+
+
+def kind(program: Program) -> tuple[bool, ...]:
+    """What of a Program every form is to meet, the rarest last."""
+    return (
+        program.input.bits > 0,
+        program.input.streamed,
+        axonal_delays(program),
+        any(isinstance(p, Dense) and p.gains.size for p in program.projections),
+    )
+
+
+def axonal_delays(program: Program) -> bool:
+    return any(isinstance(p, Lif) and p.delays.any() for p in program.populations)
 
 
 def test_the_cases_are_different_enough(cases: list[Case]) -> None:
@@ -51,6 +65,7 @@ def test_the_cases_are_different_enough(cases: list[Case]) -> None:
     assert any(p.delay for case in cases for p in case.program.projections)
     for form in range(len(FORMS)):  # gains of either sign, on inputs and spikes, and with a delay
         programs = [case.program for case in cases[form :: len(FORMS)]]
+        assert sum(map(axonal_delays, programs)) > 2
         gained = [(program, p) for program in programs for p in program.projections if p.gains.size]
         assert {Input, Lif} <= {type(program.nodes[p.source]) for program, p in gained}
         assert {type(p) for _, p in gained} == {Conv, Dense}
