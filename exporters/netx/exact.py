@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikegen.errors import ExchangeError
-from spikegen.exporters.netx.synapses import MIXED_MAX, MIXED_MIN, IntArray, dense_currents, fits_a_synapse
+from spikegen.exporters.netx.synapses import (
+    GEOMETRY_MAX,
+    MIXED_MAX,
+    MIXED_MIN,
+    IntArray,
+    dense_currents,
+    fits_a_synapse,
+)
 from spikegen.program import Conv, Dense, Lif, Program, Projection, Readout
 from spikegen.program.bounds import Interval, population_risks
 from spikegen.program.ir import Shape
@@ -23,7 +30,6 @@ from spikegen.program.numerics import BIAS_MANT_MAX, BIAS_MANT_MIN, DECAY_MAX, D
 NEVER_FIRES = (1 << 18) - 1  # the threshold that lava-dl's Affine writes: above all that a membrane can hold
 READOUT_MAX = (1 << 17) - 1  # such a membrane holds 64 times the current
 BIAS_EXP = 6
-GEOMETRY_MAX = 127  # Lava's Conv keeps kernel, stride, padding, dilation and groups in int8
 _SHIFTS = sorted(range(-8, 16), key=abs)
 
 

@@ -13,7 +13,7 @@ from spikegen.exporters.netx.builder import Builder
 from spikegen.exporters.netx.neurons import neurons
 from spikegen.exporters.netx.numbers import array, one, pair, shape
 from spikegen.exporters.netx.structure import NetxLayer
-from spikegen.exporters.netx.synapses import IntArray, dense_currents
+from spikegen.exporters.netx.synapses import GEOMETRY_MAX, IntArray, dense_currents
 from spikegen.program import Input
 from spikegen.program.ir import Shape
 from spikegen.program.numerics import DECAY_MAX
@@ -116,6 +116,12 @@ def _conv(builder: Builder, layer: NetxLayer) -> None:
     weight, groups = _kernel(layer), one(layer.name, layer.fields, "groups")
     _features(layer, inChannels=weight.shape[1] * groups, outChannels=len(weight))
     stride, padding, dilation = (pair(layer, key) for key in ("stride", "padding", "dilation"))
+    largest = max(*weight.shape[2:], *stride, *padding, *dilation, groups)
+    if largest > GEOMETRY_MAX:
+        builder.warnings.append(
+            f"{layer.name}: its kernel, stride, padding, dilation or groups reach {largest}; above {GEOMETRY_MAX} netx "
+            "computes something else"
+        )
     builder.conv(layer, weight, neurons(layer), stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 

@@ -2,7 +2,7 @@
 
 Sources: lava-dl 0.6.0 ``netx/utils.py`` (``optimize_weight_bits``) and ``netx/blocks/process.py``, which does not pass
 the sign mode on; lava-nc 0.10.0 ``lava/proc/dense/models.py`` (``AbstractPyDenseModelBitAcc``) and
-``lava/utils/weightutils.py`` (``clip_weights``, ``truncate_weights``).
+``lava/utils/weightutils.py`` (``clip_weights``, ``truncate_weights``), ``lava/proc/conv/models.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ IntArray = npt.NDArray[np.int64]
 # Loihi's synapses: 8 bits, or 8 bits whose lowest one is the sign.
 MIXED_MIN, MIXED_MAX = -256, 254
 UNSIGNED_MAX = 255
+# Lava's Conv keeps kernel, stride, padding, dilation and groups in int8: 128 groups are none, and all currents 0.
+GEOMETRY_MAX = 127
 MANTISSA_MIN, MANTISSA_MAX = -128, 127  # of a Program
 
 

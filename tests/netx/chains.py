@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import spikegen
-from spikegen.program import Conv, Dense, Input, Lif, Population, Program, Projection, Readout, validate
+from spikegen.program import Conv, Dense, Input, Lif, Program, Projection, Readout, validate
 
 ROOT = Path(spikegen.__file__).parents[1]
 IntArray = npt.NDArray[Any]
@@ -44,8 +44,8 @@ def chain(seed: int, *, bits: int = 0, timesteps: int = 8, current: bool = False
         Dense("c", neurons[1].name, neurons[2].name, _weight(rng, 6, 16), int(rng.integers(0, 2))),
         Dense("d", neurons[2].name, neurons[3].name, np.abs(_weight(rng, 5, 6)), 1),
     ]
-    end: Population
-    end, last = readout(neurons[3], timesteps)
+    end, copy = readout(neurons[3], timesteps)
+    last: Projection = copy
     if current:
         last = Dense("copy", neurons[3].name, "out", _weight(rng, 5, 5), 1)
     program = Program("chain", timesteps, port, (*neurons, end), (*projections, last))
@@ -116,8 +116,8 @@ def netx(jobs: Sequence[tuple[Path, IntArray, int]], folder: Path) -> list[tuple
     if result.returncode != 0:
         raise RuntimeError(result.stderr)
     found = []
-    for *_, output, _ in listed:
-        spikes, membrane = np.load(output), np.load(f"{output}.membrane.npy")
+    for index in range(len(jobs)):
+        spikes, membrane = np.load(folder / f"y{index}.npy"), np.load(folder / f"y{index}.npy.membrane.npy")
         images = spikes.ndim == 5
         found.append((spikes.transpose(0, 1, 4, 3, 2) if images else spikes, membrane))
     return found

@@ -49,5 +49,5 @@ def written(blocks: Sequence[nn.Module], path: Path) -> Path:
     with h5py.File(path, "w") as file:
         place = file.create_group("layer")
         for index, made in enumerate(blocks):
-            made.export_hdf5(place.create_group(str(index)))  # type: ignore[operator]
+            made.export_hdf5(place.create_group(str(index)))
     return path

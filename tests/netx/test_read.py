@@ -48,8 +48,8 @@ def _encoder() -> list[nn.Module]:
 
 def uneven(made: nn.Module) -> nn.Module:
     """A pooling whose window is not the same everywhere."""
-    weight = made.synapse.weight  # type: ignore[union-attr]
-    weight.data.copy_(torch.linspace(0.2, 1.2, weight.numel()).reshape(weight.shape))  # type: ignore[operator,union-attr]
+    weight = made.synapse.weight
+    weight.data.copy_(torch.linspace(0.2, 1.2, weight.numel()).reshape(weight.shape))
     return made
 
 
@@ -208,6 +208,15 @@ def test_weights_that_netx_cuts_are_taken_as_they_are(tmp_path: Path) -> None:
     assert found.warnings == (
         "layer 0 (dense): its weights are -128..-128, taken as they are; netx makes others of them",
     )
+
+
+def test_groups_that_netx_forgets_are_told(tmp_path: Path) -> None:
+    weight = np.full((128, 1, 1, 1), 2)
+    layer = conv(
+        shape=(128, 1, 1), weight=weight, padding=0, groups=128, inChannels=128, outChannels=128, kernelSize=(1, 1)
+    )
+    found = import_netx(write(tmp_path / "a.net", input_layer(128), layer), T)
+    assert found.warnings[0].startswith("layer 1 (conv): its kernel, stride, padding, dilation or groups reach 128")
 
 
 NEURON = "layer 1 (conv): neuron"
