@@ -30,7 +30,7 @@ class LayerType:
 
     Attributes:
         required, optional: its parameters.
-        neurons: which it has: "all", "some" or "none" of such layers.
+        neurons: whether "all", "some" or "none" of such layers have them.
         becomes: what it is in a Program.
         written: what of a Program is written as this; "" if nothing: netx does not load it.
         handler: adds it.
