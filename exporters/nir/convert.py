@@ -89,7 +89,7 @@ def import_nir(
         timesteps: T; NIR does not say it.
         dt: seconds per timestep; NIR does not say it.
         calibration: called with the shape of an input, (C, H, W), or (T, C, H, W) if the input is streamed, which the
-            file says; real inputs to calibrate on, float64 [N, *shape]. None: random ones.
+            file says; real inputs to calibrate on, float64 (N, ...). None: random ones.
         input_range: quantisation of the input.
         seed: of random inputs.
         on_stage: called with the name of each pass as it starts.

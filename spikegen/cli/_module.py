@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from spikegen.cli._arrays import read_inputs
+from spikegen.cli._shape import read_shape
 from spikegen.errors import ConfigError, LoweringError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 READOUTS = ("mean", "sum", "last")
 OPTIONS = ("input_shape", "timesteps", "streamed", "weights", "calibration", "readout")
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_SHAPE = re.compile(r"\d{1,7}(x\d{1,7}x\d{1,7})?")
 _RANGE = 1.0
 
 
@@ -103,8 +103,11 @@ def export_user_module(
         raise LoweringError(f"exporting needs PyTorch ({error}); pip install 'spikegen[torch]'") from error
     if given["input_shape"] is None or given["timesteps"] is None:
         raise click.UsageError(f"{source} is code of yours: say what it takes with --input, such as 1x28x28, and -T")
+    size, flat = read_shape(given["input_shape"])
     spec: InputSpec = InputSpec(
-        *_parsed(given["input_shape"], given["timesteps"]),
+        size,
+        given["timesteps"],
+        flat,
         streamed=given["streamed"],
         bits=given["input_bits"],
         largest=_RANGE if given["input_range"] is None else given["input_range"],
@@ -197,15 +200,6 @@ def load_weights(module: nn.Module, path: Path) -> str:
         _, _, reasons = str(error).partition("\n")
         raise ConfigError(f"{path}: it does not fit {type(module).__name__}: {reasons.strip()}") from error
     return state.digest
-
-
-def _parsed(text: str, timesteps: int) -> tuple[tuple[int, int, int], int, bool]:
-    """(C, H, W), T, and whether the input is features."""
-    sizes = [int(size) for size in text.split("x")] if _SHAPE.fullmatch(text) else []
-    if not sizes or min(sizes) < 1:
-        raise click.UsageError(f"--input {text}: expected channels x height x width, such as 1x28x28, or features: 784")
-    channels, height, width = (sizes[0], 1, 1) if len(sizes) == 1 else sizes
-    return (channels, height, width), timesteps, len(sizes) == 1
 
 
 def _samples(source: str, samples: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
