@@ -59,6 +59,7 @@ _CHIP, _ONNX = "loihi2-sim", "ONNX Runtime"  # the targets that cannot hold ever
     show_default=True,
     help="Form of the synapses of the unrolled Lava network; conv and sparse are stock.",
 )
+@click.option("--no-slayer", is_flag=True, help="Leave SLAYER's neurons out (say, where lava-dl is not installed).")
 @click.option("--no-lava", is_flag=True, help="Leave Lava out (say, where it is not installed).")
 @click.option("--no-onnx", is_flag=True, help="Leave ONNX Runtime out; where it is not installed, it is.")
 @click.option("--chip", is_flag=True, help="Compare the network of the chip on the CPU too, as the backend loihi2-sim.")
@@ -79,6 +80,7 @@ def verify(
     input_file: Path | None,
     checkpoint: str | None,
     synapses: str,
+    no_slayer: bool,
     no_lava: bool,
     no_onnx: bool,
     chip: bool,
@@ -96,7 +98,7 @@ def verify(
     A denoiser sees images or tokens noised to several diffusion steps, an encoder images, a decoder their tokens. The
     spike generator of a decoder is compared with its look-up table. A plain network sees --input, or random inputs.
     """
-    from spikegen.errors import LoweringError
+    from spikegen.errors import ConfigError, LoweringError
 
     if chip and no_lava:
         raise click.UsageError("--chip runs on Lava; leave --no-lava out")
@@ -109,7 +111,9 @@ def verify(
     pipeline = read_pipeline(source, errors.print)
     models = open_models(onnx_files, pipeline)
     cases, chosen = _cases(pipeline, checkpoint, steps, images, seed, input_file)
-    targets, left_out = _targets(no_lava, synapses, chip, no_onnx)
+    targets, left_out = _targets(no_slayer, no_lava, synapses, chip, no_onnx)
+    if not targets and not models:
+        raise click.UsageError("nothing is left to compare with the simulator")
     with working(errors, "verifying") as say:
         found = {role: _verify(pipeline, role, case, targets, left_out, say) for role, case in cases.items()}
         generator = _verify_generator(pipeline, cases)
@@ -117,6 +121,8 @@ def verify(
     equal_targets = all(result.equal for result in found.values()) and not (generator and generator["differing"])
     equal = equal_targets and all(file.equal for file in files)
     compared = [name for name in targets if any(name in _compared(result) for result in found.values())]
+    if not compared and not files:
+        raise ConfigError("; ".join(f"{target.target}: not compared: {target.reason}" for target in left_out))
     if as_json:
         summary = {
             "pipeline": pipeline.name,
@@ -133,7 +139,6 @@ def verify(
         click.echo(json.dumps(summary, indent=1, allow_nan=False))
     else:
         at = f" for each of the diffusion steps {', '.join(map(str, chosen))}" if chosen else ""
-        first = ", ".join(("simulator", *compared[:-1]))
         verdict = "equal" if equal_targets else "NOT EQUAL"
         console = output_console()
         for role, result in found.items():
@@ -148,10 +153,12 @@ def verify(
         for target in left_out:
             where = "" if target.network is None else f" in the {target.network}"
             console.print(f"{target.target}: not compared{where}: {target.reason}", soft_wrap=True)
-        console.print(
-            f"{pipeline.name}, {len(next(iter(cases.values())).inputs) // max(1, len(chosen))} inputs{at}: "
-            f"{first} and {compared[-1]} are {verdict} (messages, readouts and counts)"
-        )
+        if compared:
+            first = ", ".join(("simulator", *compared[:-1]))
+            console.print(
+                f"{pipeline.name}, {len(next(iter(cases.values())).inputs) // max(1, len(chosen))} inputs{at}: "
+                f"{first} and {compared[-1]} are {verdict} (messages, readouts and counts)"
+            )
     if not equal:
         sys.exit(1)
 
@@ -254,13 +261,19 @@ class _LeftOut:
     reason: str
 
 
-def _targets(no_lava: bool, synapses: str, chip: bool, no_onnx: bool) -> tuple[dict[str, _Opener], list[_LeftOut]]:
+def _targets(
+    no_slayer: bool, no_lava: bool, synapses: str, chip: bool, no_onnx: bool
+) -> tuple[dict[str, _Opener], list[_LeftOut]]:
     """Name -> what builds a target for a Program and a number of images; and what is not compared."""
     from spikegen.errors import BackendError
     from spikegen.runtime import open_target
 
-    targets: dict[str, _Opener] = {"SLAYER": _slayer}
+    targets: dict[str, _Opener] = {}
     left_out = []
+    if no_slayer:
+        left_out.append(_LeftOut("SLAYER", None, "--no-slayer"))
+    else:
+        targets["SLAYER"] = _slayer
     if no_lava:
         left_out.append(_LeftOut("Lava", None, "--no-lava"))
     else:

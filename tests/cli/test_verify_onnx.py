@@ -11,7 +11,8 @@ import onnx
 import pytest
 from click.testing import Result
 
-from spikegen.exporters.onnx import model_file
+from spikegen.errors import ConfigError
+from spikegen.exporters.onnx import OnnxTarget, model_file
 from spikegen.program import load, save
 from spikegen.program.storage import digest
 from tests.cli.commands import refuse, run, succeed
@@ -83,6 +84,24 @@ def test_what_differs_is_said(written: Path, monkeypatch: pytest.MonkeyPatch, he
     assert "simulator and SLAYER are equal" in result.stdout
     monkeypatch.setattr(model_file.ModelFile, "run", right)
     assert run(*VERIFY, "--onnx", written).exit_code == 0
+
+
+def test_neither_slayer_nor_lava_is_needed(written: Path, monkeypatch: pytest.MonkeyPatch, here: None) -> None:
+    monkeypatch.setitem(sys.modules, "lava", None)
+    alone = ("verify", "net.h5", "--no-slayer", "--no-lava")
+    found = json.loads(succeed(*alone, "--json").stdout)
+    assert (found["targets"], found["equal"]) == (["ONNX Runtime"], True)
+    shown = succeed(*alone, "--no-onnx", "--onnx", written).stdout
+    assert "n.onnx, the network (network): in ONNX Runtime it is equal to the simulator\n" in shown
+    assert "SLAYER: not compared: --no-slayer\n" in shown
+    assert "counts" not in shown
+    refuse(2, "nothing is left to compare with the simulator", *alone, "--no-onnx")
+
+    def refusing(*_: Any, **__: Any) -> None:
+        raise ConfigError("out: too large a sum")
+
+    monkeypatch.setattr(OnnxTarget, "__init__", refusing)
+    refuse(1, "ONNX Runtime: not compared: out: too large a sum", *alone)
 
 
 def test_bad_files_are_refused_before_the_work(written: Path, here: None) -> None:
