@@ -28,7 +28,9 @@ def test_its_program_cannot_overflow(pipeline: Pipeline) -> None:
     assert not pipeline.network("denoiser").report["overflow_risks"]
 
 
-def test_lava_onnx_and_the_simulator_draw_identical_pixels_with_equal_counts(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_lava_onnx_and_the_simulator_draw_identical_pixels_with_equal_counts(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     results = {}
     for backend in ("lava", "onnx", "simulator"):
         with open_target(backend, pipeline.network("denoiser"), images=2) as target:
