@@ -12,6 +12,8 @@ from spikegen.program import Conv, Lif, Program, Projection, Readout, Relay
 from spikegen.program.bounds import current_bounds
 from spikegen.program.ir import Population
 
+LACKING = "what netx has no layer for"
+
 
 def layers(program: Program) -> tuple[Layer, ...]:
     """The layers of ``program``, in order.
@@ -21,7 +23,7 @@ def layers(program: Program) -> tuple[Layer, ...]:
     """
     chain, problems = _walk(program)
     if problems:
-        raise ExchangeError("what netx has no layer for:\n  - " + "\n  - ".join(problems))
+        raise ExchangeError(f"{LACKING}:\n  - " + "\n  - ".join(problems))
     return chain
 
 

@@ -12,51 +12,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spikegen.errors import ConfigError, ExchangeError
-from spikegen.exporters.netx.chain import counts_spikes, layers, refusals
+from spikegen.exporters.lossy import LossyFormat
+from spikegen.exporters.netx.chain import LACKING, counts_spikes, layers, refusals
 from spikegen.exporters.netx.exact import Layer
 from spikegen.program import Conv, Input, Lif, Pipeline, Program, validate
 from spikegen.program.ir import Shape
-from spikegen.runtime.files import check_output, write_output
-
-SUFFIX = ".net"
 
 
 def write_netx(pipeline: Pipeline, output: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
-    """Write every network of ``pipeline``; each file is whole or not there.
-
-    Args:
-        pipeline: a valid pipeline.
-        output: ``NAME.net``; where the pipeline has several networks, ``NAME.ROLE.net`` is written for each.
-
-    Returns:
-        the files, and what is lost in them, one sentence each.
-
-    Raises:
-        ExchangeError: what netx has no layer for, or no exact numbers, of all networks at once; nothing was written.
-        ConfigError: ``output`` does not end in .net.
-        OutputError: a file cannot be written.
-    """
-    output = Path(output)
-    if output.suffix != SUFFIX:
-        raise ConfigError(f"{output}: the name of a file of netx ends in {SUFFIX}")
-    stem, several = output.with_suffix(""), len(pipeline.networks) > 1
-    paths = {role: Path(f"{stem}.{role}{SUFFIX}") if several else output for role in pipeline.networks}
-    for path in paths.values():
-        check_output(path)
-    problems = [
-        f"{role}: {problem}" if several else problem
-        for role, program in pipeline.networks.items()
-        for problem in refusals(program)
-    ]
-    if problems:
-        raise ExchangeError("what netx has no layer for:\n  - " + "\n  - ".join(problems))
-    lost: list[str] = []
-    for role, path in paths.items():
-        program = pipeline.networks[role]
-        write_output(path, netx_file(program))
-        lost += [f"{role}: {loss}" if several else loss for loss in losses(program)]
-    return list(paths.values()), lost
+    """Write every network of ``pipeline`` as NAME.net: see :meth:`spikegen.exporters.lossy.LossyFormat.write`."""
+    return NETX.write(pipeline, output, netx_file)
 
 
 def netx_file(program: Program) -> bytes:
@@ -155,3 +120,6 @@ def _input(port: Input, *, listed: bool) -> str:
         )
     frames = "" if port.streamed else "; the same at each timestep, which the host must send again"
     return f"input: {kind}; {order}{frames}"
+
+
+NETX = LossyFormat("a file of netx", ".net", LACKING, refusals, losses)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikegen.errors import ConfigError, ExchangeError
+from spikegen.exporters.lossy import LossyFormat
 from spikegen.exporters.nir.losses import losses, refusals
 from spikegen.exporters.nir.shapes import is_flat
 from spikegen.lowering.graph import FloatArray
@@ -26,46 +27,16 @@ from spikegen.lowering.kernels import dense_weight
 from spikegen.program import Conv, Dense, Input, Lif, Pipeline, Program, Projection, Readout, Relay, validate
 from spikegen.program.ir import Node, Population
 from spikegen.program.numerics import DECAY_MAX, DECAY_UNITY, STATE_SHIFT
-from spikegen.runtime.files import check_output, write_output
 
-SUFFIX = ".nir"
+NIR = LossyFormat("a NIR file", ".nir", "what NIR cannot say", refusals, losses)
 
 
 def write_nir(pipeline: Pipeline, output: str | os.PathLike[str], dt: float = 1e-4) -> tuple[list[Path], list[str]]:
-    """Write every network of ``pipeline``; each file is whole or not there.
+    """Write every network of ``pipeline`` as NAME.nir: see :meth:`spikegen.exporters.lossy.LossyFormat.write`.
 
-    Args:
-        pipeline: a valid pipeline.
-        output: ``NAME.nir``; where the pipeline has several networks, ``NAME.ROLE.nir`` is written for each.
-        dt: seconds per timestep.
-
-    Returns:
-        the files, and what is lost in them, one sentence each.
-
-    Raises:
-        ExchangeError: what NIR cannot say without another meaning, of all networks at once; nothing was written.
-        ConfigError: ``output`` does not end in .nir, or dt is not > 0.
-        OutputError: a file cannot be written.
+    ``dt`` is the timestep in seconds, > 0 and finite.
     """
-    output = Path(output)
-    if output.suffix != SUFFIX:
-        raise ConfigError(f"{output}: the name of a NIR file ends in {SUFFIX}")
-    stem, several = output.with_suffix(""), len(pipeline.networks) > 1
-    paths = {role: Path(f"{stem}.{role}{SUFFIX}") if several else output for role in pipeline.networks}
-    for path in paths.values():
-        check_output(path)
-    problems = [
-        f"{role}: {problem}" if several else problem
-        for role, program in pipeline.networks.items()
-        for problem in refusals(program)
-    ]
-    _refuse(problems)
-    lost: list[str] = []
-    for role, path in paths.items():
-        program = pipeline.networks[role]
-        write_output(path, _content(nir_graph(program, dt)))
-        lost += [f"{role}: {loss}" if several else loss for loss in losses(program)]
-    return list(paths.values()), lost
+    return NIR.write(pipeline, output, lambda program: _content(nir_graph(program, dt)))
 
 
 def nir_graph(program: Program, dt: float = 1e-4) -> nir.NIRGraph:
@@ -82,13 +53,8 @@ def nir_graph(program: Program, dt: float = 1e-4) -> nir.NIRGraph:
     if not 0.0 < dt < math.inf:
         raise ConfigError(f"dt is {dt}; it must be > 0 and finite")
     validate(program)
-    _refuse(refusals(program))
+    NIR.refuse(refusals(program))
     return _Writer(program, dt).graph()
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise ExchangeError("what NIR cannot say:\n  - " + "\n  - ".join(problems))
 
 
 def _content(graph: nir.NIRGraph) -> bytes:
