@@ -230,8 +230,8 @@ class _Builder:
                 table = sums.clip(BIAS_MANT_MIN, BIAS_MANT_MAX) - bias
             vth = min(int(typical * draw(st.sampled_from((0.0, 0.3, 1.0, 2.0)))), VTH_MAX)
             delays = np.empty(0, dtype=np.int32)
-            if self.delays and draw(st.integers(0, 3), label="delays") == 3:
-                longest = draw(st.sampled_from((1, 2, self.timesteps + 1)))
+            if self.delays and draw(st.integers(0, 3), label="delays") >= (2 if self.timesteps > 1 else 3):
+                longest = draw(st.sampled_from((1, 1, 1, 2, self.timesteps + 1)))
                 delays = self.rng.integers(0, longest, shape, dtype=np.int32, endpoint=True)
             du, dv = (
                 draw(st.sampled_from((4095, 4095, 0, 1024, 3000))),
@@ -355,7 +355,7 @@ def programs(
         overflow: False makes Programs without ``overflow_risks``. True makes leaky accumulators with currents as large
             as allowed, so that most have a current that wraps or a membrane that clips for large frames.
         gains: whether about a quarter of the projections have gains, of either sign, some of them 0.
-        delays: whether about a quarter of the Lif populations have axonal delays, some beyond the last timestep.
+        delays: whether about a third of the Lif populations have axonal delays, some beyond the last timestep.
         clocks: whether there may be Lif populations that hear nothing.
     """
     steps, count = draw(st.integers(1, 3), label="steps"), draw(st.integers(2, max_populations), label="populations")

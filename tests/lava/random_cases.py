@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,12 +45,16 @@ def random_cases(
     *,
     gains: bool = True,
     delays: bool = True,
+    kind: Callable[[Program], tuple[bool, ...]],
     accept: Accept = lambda _: True,
-    examples: int = 2,
+    examples: int,
 ) -> list[Case]:
-    """The first ``count`` different ones that ``accept`` takes, of ``examples`` times as many of the strategy.
+    """``count`` different ones that ``accept`` takes, of ``examples`` times as many of the strategy.
 
-    Lava takes seconds to start, so all cases are drawn first and run together; a case that fails is not shrunk.
+    Lava takes seconds to start, so all cases are drawn first and run together; a case that fails is not shrunk. What
+    Hypothesis draws depends on the modules that are imported, which must not decide what is tested: each next case is
+    the one with the features of ``kind`` that are the rarest so far. They are sorted by them, so that forms that are
+    taken in turn meet them all.
     """
     cases: dict[str, Case] = {}
 
@@ -60,11 +66,18 @@ def random_cases(
         images = data.draw(frames(program, images=range(1, IMAGES + 1)))
         case = Case(program, images, data.draw(st.integers(0, program.conditioning.steps - 1)))
         small = sum(neurons(node) for node in program.nodes.values()) <= NEURONS_MAX
-        if len(cases) < count and small and accept(program):
+        if small and accept(program):
             cases.setdefault(digest(program), case)
 
     draw()
-    return list(cases.values())
+    rest = [(kind(case.program), case) for case in cases.values()]
+    taken: list[tuple[tuple[bool, ...], Case]] = []
+    met: Counter[tuple[int, bool]] = Counter()
+    while rest and len(taken) < count:
+        rarest = max(range(len(rest)), key=lambda index: sum(1 / (1 + met[pair]) for pair in enumerate(rest[index][0])))
+        taken.append(rest.pop(rarest))
+        met.update(enumerate(taken[-1][0]))
+    return [case for _, case in sorted(taken, key=itemgetter(0))]
 
 
 def assert_cases_equal(cases: Sequence[Case], forms: Sequence[Form], folder: Path) -> None:

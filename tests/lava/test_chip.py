@@ -63,7 +63,22 @@ class Different:
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    return random_cases(RANDOM, timesteps=(1, 2, 4, 8), gains=False, delays=False, accept=Different(), examples=20)
+    steps = (1, 2, 4, 8)
+    return random_cases(RANDOM, steps, gains=False, delays=False, kind=kind, accept=Different(), examples=20)
+
+
+def kind(program: Program) -> tuple[bool, ...]:
+    """What of a Program every form is to meet."""
+    delayed = [p for p in program.projections if p.delay]
+    return (
+        Lif in relayed([program]),
+        max(p.delay for p in delayed) > 1,
+        any(isinstance(p, Dense) for p in delayed),
+        program.timesteps > 2,
+        program.timesteps in {1, 4},
+        program.input.bits > 0,
+        program.input.streamed,
+    )
 
 
 @pytest.mark.slow
