@@ -55,8 +55,8 @@ def _see(program: Program, form: str, model: onnx.ModelProto, fired: dict[str, f
 def _compare(data: st.DataObject, program: Program) -> None:
     images = data.draw(frames(program))
     step = data.draw(st.integers(0, program.conditioning.steps - 1))
-    form = int(digest(program)[:8], 16)  # not drawn: Hypothesis draws one of four far more often than another
-    unroll, record = bool(form & 1), bool(form & 2)
+    chance = int(digest(program)[:8], 16)  # not drawn: Hypothesis draws one of four far more often than another
+    unroll, record = bool(chance & 1), bool(chance & 2)
     found = compared(program, images, step, unroll=unroll, record=(record,))
     sent = len(images) * program.timesteps
     fired = {
