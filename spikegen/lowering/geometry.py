@@ -12,7 +12,7 @@ from spikegen.lowering.graph import ConvOp, FloatArray, NeuronOp, Op, Shape
 from spikegen.program.numerics import DECAY_MAX
 
 Pair = tuple[int, int]
-_RECTANGLE_MAX = 1 << 10  # pixels of a channel: the kernel has their square
+_RECTANGLES_MAX = 1 << 24  # weights of the kernel that spreads features
 _ONE_SPIKE = 0.5  # a threshold between no spike and one
 
 
@@ -112,8 +112,9 @@ def _rectangles(call: Call, features: Op, shape: Shape) -> ConvOp:
     """Features as any pixels: the one pixel meets every tap of a kernel as large as the pixels, turned around."""
     channels, height, width = shape
     pixels = height * width
-    if pixels > _RECTANGLE_MAX:
-        raise refusal(call, f"{pixels} pixels that are no square, limit is {_RECTANGLE_MAX}; use squares")
+    if channels * pixels**2 > _RECTANGLES_MAX:
+        needed = f"{channels * pixels**2} weights to become {shape}, which is no square, limit is {_RECTANGLES_MAX}"
+        raise refusal(call, f"its features take {needed}; use squares")
     taps = np.eye(pixels).reshape(height, width, pixels)[::-1, ::-1].transpose(2, 0, 1)  # [feature, row, column]
     weight = np.broadcast_to(taps, (channels, *taps.shape)).copy()
     none, padding = np.zeros(channels), (height - 1, width - 1)

@@ -107,9 +107,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], InputSpec, str]] = {
         "by way of a Linear",
     ),
     "large rectangles": (
-        lambda: nn.Sequential(nn.Linear(12, 1025), fire(), nn.Unflatten(1, (1, 25, 41)), conv(inputs=1), fire()),
+        lambda: nn.Sequential(nn.Linear(12, 4100), fire(), nn.Unflatten(1, (1, 41, 100)), conv(inputs=1), fire()),
         FEATURES,
-        "1025 pixels that are no square, limit is 1024",
+        r"its features take 16810000 weights to become \(1, 41, 100\), .*limit is 16777216",
     ),
     "biases that become pixels": (
         lambda: nn.Sequential(nn.Linear(12, 8), nn.Unflatten(1, (2, 2, 2)), conv(), fire()),
