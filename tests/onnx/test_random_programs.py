@@ -59,10 +59,8 @@ def _compare(data: st.DataObject, program: Program) -> None:
     unroll, record = bool(chance & 1), bool(chance & 2)
     found = compared(program, images, step, unroll=unroll, record=(record,))
     sent = len(images) * program.timesteps
-    fired = {  # a clock often fires always, and what is late may be silent
-        p.name: found.counts.events[p.name] / (sent * neurons(p))
-        for p in program.populations
-        if isinstance(p, Lif) and program.into(p.name) and not p.delays.any()
+    fired = {
+        p.name: found.counts.events[p.name] / (sent * neurons(p)) for p in program.populations if isinstance(p, Lif)
     }
     model = network_model(program, "messages", unroll=unroll)
     _assert_nothing_is_idle(model)
@@ -88,7 +86,7 @@ def test_random_programs_equal_the_simulator() -> None:
     SEEN.clear()
     _random_programs()
     assert SEEN["programs"] >= 250
-    assert SEEN["populations firing"] > SEEN["populations"] / 2  # the rest is silent or fires always
+    assert SEEN["populations firing"] > 0.4 * SEEN["populations"]  # the rest is silent or fires always
     for feature in ("gains", "clock", "streamed", "conditioned", "relay", "dense", "groups", "delays"):
         assert SEEN[feature] > 10, feature
     for form in ("unrolled", "scanned"):
